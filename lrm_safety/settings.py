@@ -1,0 +1,68 @@
+"""Where things run. The only reader of the environment: one frozen value, passed to who needs it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SERVICES = ("data", "trainer", "inference", "judge", "bench")
+FIRST_PORT = 50051
+FIRST_METRICS_PORT = 9051
+
+
+def default_address(service: str) -> str:
+    return f"localhost:{FIRST_PORT + SERVICES.index(service)}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of where, nothing of what. Paths are absolute once made by `from_env`."""
+
+    store: str = "file://.lrm"  # LRM_STORE: file://folder or s3://bucket/prefix
+    jobs: str = "local"  # LRM_JOBS: local
+    state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
+    data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
+    host: str = "localhost"  # LRM_HOST: what servers listen on
+    addresses: Mapping[str, str] = field(default_factory=lambda: {s: default_address(s) for s in SERVICES})
+    metrics_ports: Mapping[str, int] = field(
+        default_factory=lambda: {s: FIRST_METRICS_PORT + i for i, s in enumerate(SERVICES)}
+    )  # LRM_METRICS_PORT moves the first; 0 turns them off
+    vllm_python: Path = Path(".venv-vllm/bin/python")  # LRM_VLLM_PYTHON: interpreter of the engine's environment
+    s3_endpoint: str = ""  # LRM_S3_ENDPOINT: host:port
+    s3_access_key: str = ""  # LRM_S3_ACCESS_KEY
+    s3_secret_key: str = field(default="", repr=False)  # LRM_S3_SECRET_KEY
+    s3_secure: bool = True  # LRM_S3_SECURE: 0 = plain http
+    api_key: str = field(default="", repr=False)  # LRM_API_KEY: for vendors' endpoints
+    log_level: str = "INFO"  # LRM_LOG_LEVEL
+    hub_offline: bool = False  # HF_HUB_OFFLINE
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
+        """Settings of this process. LRM_<SERVICE>_ADDR moves one service."""
+        first = int(env.get("LRM_METRICS_PORT", FIRST_METRICS_PORT))
+        return cls(
+            store=_absolute_store(env.get("LRM_STORE", cls.store)),
+            jobs=env.get("LRM_JOBS", cls.jobs),
+            state_dir=Path(env.get("LRM_STATE", cls.state_dir)).absolute(),
+            data_dir=Path(env.get("LRM_DATA", cls.data_dir)).absolute(),
+            host=env.get("LRM_HOST", cls.host),
+            addresses={s: env.get(f"LRM_{s.upper()}_ADDR", default_address(s)) for s in SERVICES},
+            metrics_ports={s: first + i if first else 0 for i, s in enumerate(SERVICES)},
+            vllm_python=Path(env.get("LRM_VLLM_PYTHON", cls.vllm_python)).absolute(),
+            s3_endpoint=env.get("LRM_S3_ENDPOINT", ""),
+            s3_access_key=env.get("LRM_S3_ACCESS_KEY", ""),
+            s3_secret_key=env.get("LRM_S3_SECRET_KEY", ""),
+            s3_secure=env.get("LRM_S3_SECURE", "1") != "0",
+            api_key=env.get("LRM_API_KEY", ""),
+            log_level=env.get("LRM_LOG_LEVEL", cls.log_level),
+            hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
+        )
+
+
+def process_env(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process: ours, with `extra` on top."""
+    return {**os.environ, **extra}
+
+
+def _absolute_store(url: str) -> str:
+    return f"file://{Path(url.removeprefix('file://')).absolute()}" if url.startswith("file://") else url
