@@ -1,0 +1,79 @@
+"""Typed clients of the five services, made from Settings. Errors come back as the LrmErrors the service raised."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from lrm_safety.errors import LrmError, Unavailable, from_status
+from lrm_safety.settings import SERVICES, Settings
+from lrm_safety.v1.bench_pb2_grpc import BenchServiceStub
+from lrm_safety.v1.data_pb2_grpc import DataServiceStub
+from lrm_safety.v1.inference_pb2_grpc import InferenceServiceStub
+from lrm_safety.v1.judge_pb2_grpc import JudgeServiceStub
+from lrm_safety.v1.runs_pb2_grpc import RunsStub
+from lrm_safety.v1.trainer_pb2_grpc import TrainerServiceStub
+
+T = TypeVar("T")
+MESSAGE_BYTES = 64 * 1024 * 1024
+_RETRY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]})),
+]
+
+
+class Clients:
+    """One channel a service, opened when first used by gRPC itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._channels = {
+            name: grpc.insecure_channel(settings.addresses[name], options=CHANNEL_OPTIONS) for name in SERVICES
+        }
+        self.data = DataServiceStub(self._channels["data"])
+        self.trainer = TrainerServiceStub(self._channels["trainer"])
+        self.inference = InferenceServiceStub(self._channels["inference"])
+        self.judge = JudgeServiceStub(self._channels["judge"])
+        self.bench = BenchServiceStub(self._channels["bench"])
+
+    def runs(self, service: str) -> RunsStub:
+        """The Runs service as `service` mounts it."""
+        return RunsStub(self._channels[service])
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+
+
+def rpc(method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
+    """One unary call. Raises the LrmError the service raised; Unavailable when nothing answers."""
+    try:
+        return method(request, timeout=timeout_s)
+    except grpc.RpcError as error:
+        raise _translated(error) from None
+
+
+def rpc_stream(method: Callable[..., Any], request: Any, timeout_s: float | None = None) -> Iterator[Any]:
+    """The answers of one server-streaming call, as they come. Leaving the loop early cancels the call."""
+    call = method(request, timeout=timeout_s)
+    try:
+        yield from call
+    except grpc.RpcError as error:
+        raise _translated(error) from None
+    finally:
+        call.cancel()
+
+
+def _translated(error: grpc.RpcError) -> LrmError:
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
+        return Unavailable("no service answers there; start them with `lrm up` (or check LRM_<SERVICE>_ADDR)")
+    return from_status(code, details)

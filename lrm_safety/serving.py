@@ -1,0 +1,141 @@
+"""Starts one gRPC server the way all five are started: health, reflection, metrics, error mapping, graceful stop."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lrm_safety import observe
+from lrm_safety.clients import MESSAGE_BYTES
+from lrm_safety.errors import Conflict, LrmError
+from lrm_safety.settings import Settings
+
+log = observe.logger(__name__)
+Register = Callable[[grpc.Server, Settings], list[str]]
+_THREADS = 32  # a streaming rpc holds one for its whole life
+
+
+class Server:
+    """A running service: where it listens, and how it ends."""
+
+    def __init__(self, name: str, server: grpc.Server, port: int, checks: health.HealthServicer, metrics: Any) -> None:
+        self.name, self.port = name, port
+        self._server, self._checks, self._metrics = server, checks, metrics
+
+    def stop(self, grace_s: float = 10.0) -> threading.Event:
+        """Says NOT_SERVING, takes no new calls, lets those in flight end; the event is set when all is quiet."""
+        self._checks.enter_graceful_shutdown()
+        if self._metrics is not None:
+            self._metrics.shutdown()
+            self._metrics.server_close()
+        return self._server.stop(grace_s)
+
+    def wait(self) -> None:
+        self._server.wait_for_termination()
+
+
+def start(name: str, register: Register, settings: Settings) -> Server:
+    """Raises Conflict when the service's port is taken. Port 0 takes any free one."""
+    server = grpc.server(
+        ThreadPoolExecutor(_THREADS, thread_name_prefix=name),
+        interceptors=[_Edge(name)],
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ],
+    )
+    checks = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    names = register(server, settings)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = _bind(server, name, settings)
+    metrics_port = settings.metrics_ports[name]
+    metrics = observe.serve_metrics(metrics_port, settings.host) if metrics_port else None
+    server.start()
+    for served in ["", *names]:
+        checks.set(served, health_pb2.HealthCheckResponse.SERVING)
+    log.info("service_started", service=name, port=port, metrics_port=metrics_port)
+    return Server(name, server, port, checks, metrics)
+
+
+def _bind(server: grpc.Server, name: str, settings: Settings) -> int:
+    wanted = settings.addresses[name].rsplit(":", 1)[-1]
+    address = f"{settings.host}:{wanted}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        raise Conflict(
+            f"{name} cannot listen on {address}: the port is taken; stop what holds it (`lrm down` for our own services) "
+            f"or set LRM_{name.upper()}_ADDR"
+        ) from None
+
+
+class _Edge(grpc.ServerInterceptor):
+    """Where errors become statuses, and every rpc is counted and timed."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = continuation(details)
+        if handler is None or handler.request_streaming or details.method.startswith("/grpc."):
+            return handler
+        method = details.method.rsplit("/", 1)[-1]
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _unary(self, behaviour: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            with _Call(self._service, method, context):
+                return behaviour(request, context)
+
+        return call
+
+    def _stream(self, behaviour: Callable[[Any, Any], Iterator[Any]], method: str) -> Callable[[Any, Any], Iterator[Any]]:
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _Call(self._service, method, context):
+                yield from behaviour(request, context)
+
+        return call
+
+
+class _Call:
+    """One rpc: times it, counts it by status, maps its error."""
+
+    def __init__(self, service: str, method: str, context: grpc.ServicerContext) -> None:
+        self._service, self._method, self._context = service, method, context
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        status = _status(kind, error)
+        observe.count("lrm_rpc_handled_total", service=self._service, method=self._method, code=status.name)
+        observe.timing(
+            "lrm_rpc_seconds", time.monotonic() - self._started, service=self._service, method=self._method
+        )
+        if isinstance(error, LrmError):
+            log.info("rpc_refused", service=self._service, method=self._method, code=status.name, error=str(error))
+            self._context.abort(status, str(error))
+        if isinstance(error, Exception) and status is grpc.StatusCode.INTERNAL:
+            log.error("rpc_failed", service=self._service, method=self._method, exc_info=(kind, error, trace))
+            self._context.abort(status, f"{self._service} failed in {self._method} ({kind and kind.__name__}); see its log")
+
+
+def _status(kind: type[BaseException] | None, error: BaseException | None) -> grpc.StatusCode:
+    if isinstance(error, LrmError):
+        return error.status
+    if kind is None or kind is GeneratorExit:
+        return grpc.StatusCode.OK
+    return grpc.StatusCode.INTERNAL
