@@ -8,6 +8,7 @@ A reference is `name` (the newest) or `name@digest` (a prefix of at least 8 char
 
 import hashlib
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import TypeVar
@@ -68,8 +69,8 @@ def fetch(store: ObjectStore, kind: str, manifest: Checkpoint | Dataset, folder:
     target = folder / manifest.digest
     if target.exists():
         return target
-    part = folder / f".{manifest.digest}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{manifest.digest[:16]}-", dir=folder))
     for entry in manifest.files:
         path = part / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,12 @@ def fetch(store: ObjectStore, kind: str, manifest: Checkpoint | Dataset, folder:
                 f"{key} does not have the sha256 its manifest says; delete {kind}/{manifest.name}/{manifest.digest} "
                 "and build or import it again"
             )
-    part.replace(target)
+    try:
+        part.rename(target)
+    except OSError:  # another process fetched it meanwhile
+        shutil.rmtree(part)
+        if not target.exists():
+            raise
     return target
 
 

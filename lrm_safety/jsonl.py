@@ -1,4 +1,4 @@
-"""Messages <-> JSON and JSON lines: the one place that knows the stored form (proto field names, zero values left out)."""
+"""Messages <-> JSON lines: the one place that knows the stored form (proto field names, zero values left out)."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,8 @@ def loads(kind: type[M], text: str | bytes) -> M:
     try:
         return kind(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise Corrupt(f"stored {kind.__name__} cannot be read ({type(error).__name__}); remove it and run again") from None
+        what = f"stored {kind.__name__} cannot be read ({type(error).__name__})"
+        raise Corrupt(f"{what}; remove it and run again") from None
 
 
 def canonical(message: Message) -> bytes:

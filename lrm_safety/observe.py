@@ -65,7 +65,7 @@ def gauge(name: str, value: float, **labels: str) -> None:
 
 
 def serve_metrics(port: int, host: str) -> Any:
-    """Serves /metrics over HTTP; returns the server, whose `shutdown()` ends it. Raises Conflict when the port is taken."""
+    """Serves /metrics over HTTP; the server's `shutdown()` ends it. Raises Conflict when the port is taken."""
     try:
         server, _ = start_http_server(port, addr=host)
     except OSError as error:

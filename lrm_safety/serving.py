@@ -17,6 +17,8 @@ from lrm_safety.settings import Settings
 
 log = observe.logger(__name__)
 Register = Callable[[grpc.Server, Settings], list[str]]
+Unary = Callable[[Any, Any], Any]
+Stream = Callable[[Any, Any], Iterator[Any]]
 _THREADS = 32  # a streaming rpc holds one for its whole life
 
 
@@ -71,8 +73,8 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> int:
         return server.add_insecure_port(address)
     except RuntimeError:
         raise Conflict(
-            f"{name} cannot listen on {address}: the port is taken; stop what holds it (`lrm down` for our own services) "
-            f"or set LRM_{name.upper()}_ADDR"
+            f"{name} cannot listen on {address}: the port is taken; stop what holds it (`lrm down` stops services of "
+            f"ours) or set LRM_{name.upper()}_ADDR"
         ) from None
 
 
@@ -95,14 +97,14 @@ class _Edge(grpc.ServerInterceptor):
             self._unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
         )
 
-    def _unary(self, behaviour: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], Any]:
+    def _unary(self, behaviour: Unary, method: str) -> Unary:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with _Call(self._service, method, context):
                 return behaviour(request, context)
 
         return call
 
-    def _stream(self, behaviour: Callable[[Any, Any], Iterator[Any]], method: str) -> Callable[[Any, Any], Iterator[Any]]:
+    def _stream(self, behaviour: Stream, method: str) -> Stream:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Call(self._service, method, context):
                 yield from behaviour(request, context)
@@ -122,15 +124,14 @@ class _Call:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         status = _status(kind, error)
         observe.count("lrm_rpc_handled_total", service=self._service, method=self._method, code=status.name)
-        observe.timing(
-            "lrm_rpc_seconds", time.monotonic() - self._started, service=self._service, method=self._method
-        )
+        observe.timing("lrm_rpc_seconds", time.monotonic() - self._started, service=self._service, method=self._method)
         if isinstance(error, LrmError):
             log.info("rpc_refused", service=self._service, method=self._method, code=status.name, error=str(error))
             self._context.abort(status, str(error))
         if isinstance(error, Exception) and status is grpc.StatusCode.INTERNAL:
             log.error("rpc_failed", service=self._service, method=self._method, exc_info=(kind, error, trace))
-            self._context.abort(status, f"{self._service} failed in {self._method} ({kind and kind.__name__}); see its log")
+            what = f"{self._service} failed in {self._method} ({type(error).__name__})"
+            self._context.abort(status, f"{what}; see its log")
 
 
 def _status(kind: type[BaseException] | None, error: BaseException | None) -> grpc.StatusCode:

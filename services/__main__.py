@@ -1,0 +1,46 @@
+"""`python -m services [name…]`: hosts all five services in one process, or the named ones.
+
+Exit codes: 0 stopped on request, 2 unknown name, 1 could not start.
+"""
+
+import importlib
+import signal
+import sys
+import threading
+
+from lrm_safety import observe, serving
+from lrm_safety.errors import LrmError
+from lrm_safety.settings import SERVICES, Settings
+
+GRACE_S = 10.0
+log = observe.logger(__name__)
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(SERVICES))
+    if unknown:
+        sys.stderr.write(f"unknown service {', '.join(unknown)}; there are: {', '.join(SERVICES)}\n")
+        return 2
+    settings = Settings.from_env()
+    observe.configure(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    servers: list[serving.Server] = []
+    try:
+        for name in names or SERVICES:
+            service = importlib.import_module(f"services.{name}.service")
+            servers.append(serving.start(name, service.register, settings))
+        stop.wait()
+        return 0
+    except LrmError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        for quiet in [server.stop(GRACE_S) for server in servers]:
+            quiet.wait(GRACE_S + 1)
+        log.info("services_stopped", services=[server.name for server in servers])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
