@@ -633,10 +633,10 @@ class TrainingSpec(google.protobuf.message.Message):
         batch_size: builtins.int = ...,
         micro_batch_size: builtins.int = ...,
         max_tokens: builtins.int = ...,
-        warmup_ratio: builtins.float = ...,
-        weight_decay: builtins.float = ...,
-        max_grad_norm: builtins.float = ...,
-        seed: builtins.int = ...,
+        warmup_ratio: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        max_grad_norm: builtins.float | None = ...,
+        seed: builtins.int | None = ...,
         precision: builtins.str = ...,
         zero_stage: builtins.int = ...,
         gradient_checkpointing: builtins.bool = ...,
@@ -644,7 +644,16 @@ class TrainingSpec(google.protobuf.message.Message):
         thinking: builtins.str = ...,
         processes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_warmup_ratio", b"_warmup_ratio"]) -> typing.Literal["warmup_ratio"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
 global___TrainingSpec = TrainingSpec
 
@@ -819,9 +828,11 @@ class Gate(google.protobuf.message.Message):
         *,
         margins: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         alpha: builtins.float = ...,
-        max_invalid: builtins.float = ...,
+        max_invalid: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "margins", b"margins", "max_invalid", b"max_invalid"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "max_invalid", b"max_invalid"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "alpha", b"alpha", "margins", b"margins", "max_invalid", b"max_invalid"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_invalid", b"_max_invalid"]) -> typing.Literal["max_invalid"] | None: ...
 
 global___Gate = Gate
 
@@ -858,9 +869,12 @@ class Recipe(google.protobuf.message.Message):
     EVALUATION_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
+    ORIGIN_FIELD_NUMBER: builtins.int
     name: builtins.str
     model: builtins.str
     """base checkpoint reference"""
+    origin: builtins.str
+    """where `model` is imported from when it is not registered yet: package:, hub: or a folder"""
     @property
     def dataset(self) -> global___DatasetSpec:
         """with training: what the trained model is made of; both absent = evaluate `model` only"""
@@ -883,9 +897,10 @@ class Recipe(google.protobuf.message.Message):
         evaluation: global___BenchSpec | None = ...,
         gate: global___Gate | None = ...,
         engine: global___EngineSpec | None = ...,
+        origin: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "origin", b"origin", "training", b"training"]) -> None: ...
 
 global___Recipe = Recipe
 

@@ -1,0 +1,178 @@
+"""YAML -> Recipe. Strict: an unknown key or a wrong type names the file, the place and what is allowed.
+
+Defaults are resolved here and so written down in the run that comes of it. A string where a message is expected
+is shorthand for its main field: `attacks: [none]` is `attacks: [{attack: none}]`.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.json_format import ParseDict, ParseError
+
+from lrm_safety.errors import InvalidInput, NotFound
+from lrm_safety.nouns import ROLES, AttackSpec, Gate, Recipe, Sampling, TrainingSpec
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
+_SHORTHAND = {"AttackSpec": "attack", "JudgeSpec": "judge", "BenchmarkSpec": "benchmark", "FilterSpec": "filter"}
+_PYTHON_TYPES: dict[int, tuple[type, ...]] = {
+    FieldDescriptor.CPPTYPE_STRING: (str,),
+    FieldDescriptor.CPPTYPE_BOOL: (bool,),
+    FieldDescriptor.CPPTYPE_INT32: (int,),
+    FieldDescriptor.CPPTYPE_DOUBLE: (int, float),
+    FieldDescriptor.CPPTYPE_MESSAGE: (dict,),
+}
+_TRAINING = TrainingSpec(
+    method="sft",
+    epochs=1,
+    learning_rate=1e-5,
+    batch_size=8,
+    micro_batch_size=4,
+    max_tokens=1024,
+    warmup_ratio=0.05,
+    weight_decay=1e-4,
+    max_grad_norm=1.0,
+    seed=42,
+    precision="auto",
+    thinking="keep",
+    processes=1,
+)
+
+
+def load(path: Path) -> Recipe:
+    """The recipe in a file, defaults filled in. Raises NotFound, or InvalidInput with the place of the mistake."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise InvalidInput(f"{where}: not YAML ({getattr(error, 'problem', 'not UTF-8')})") from None
+    return resolve(parse(tree, Recipe, str(path)), path.stem)
+
+
+def parse(tree: Any, kind: type[Recipe], where: str) -> Recipe:
+    """A message from a YAML tree, checked key by key. Raises InvalidInput."""
+    if not isinstance(tree, dict):
+        raise InvalidInput(f"{where}: expected a mapping with {_names(kind.DESCRIPTOR)}")
+    try:
+        return ParseDict(_checked(tree, kind.DESCRIPTOR, where), kind())
+    except ParseError as error:
+        raise InvalidInput(f"{where}: {error}") from None
+
+
+def resolve(recipe: Recipe, stem: str) -> Recipe:
+    """The same recipe with every default written down, and checked as a whole."""
+    done = Recipe()
+    done.CopyFrom(recipe)
+    done.name = done.name or stem
+    if not done.model:
+        raise InvalidInput(f"recipe {done.name}: `model` is missing; expected a checkpoint, see `lrm models list`")
+    if done.HasField("training") != done.HasField("dataset"):
+        raise InvalidInput(f"recipe {done.name}: `dataset` and `training` go together; one of them is missing")
+    if done.HasField("training"):
+        _resolve_training(done)
+    _resolve_evaluation(done)
+    if done.HasField("gate"):
+        _resolve_gate(done)
+    return done
+
+
+def _resolve_training(recipe: Recipe) -> None:
+    filled = TrainingSpec()
+    filled.CopyFrom(_TRAINING)
+    filled.MergeFrom(recipe.training)
+    filled.name = filled.name or recipe.name
+    recipe.training.CopyFrom(filled)
+    recipe.dataset.name = recipe.dataset.name or recipe.name
+    for number, part in enumerate(recipe.dataset.parts):
+        part.name = part.name or f"{part.builder}_{number}"
+
+
+def _resolve_evaluation(recipe: Recipe) -> None:
+    evaluation = recipe.evaluation
+    if not evaluation.benchmarks:
+        raise InvalidInput(f"recipe {recipe.name}: `evaluation.benchmarks` is empty; see `lrm list benchmarks`")
+    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
+    sampling.MergeFrom(evaluation.sampling)
+    evaluation.sampling.CopyFrom(sampling)
+    named = {attack.name or attack.attack for attack in evaluation.attacks}
+    for attack in evaluation.attacks:
+        attack.name = attack.name or attack.attack
+    for benchmark in evaluation.benchmarks:
+        if not benchmark.attacks:
+            benchmark.attacks.append("none")
+        benchmark.repeats = benchmark.repeats or 1
+    used = {name for benchmark in evaluation.benchmarks for name in benchmark.attacks}
+    evaluation.attacks.extend(AttackSpec(name=name, attack=name) for name in sorted(used - named))
+
+
+def _resolve_gate(recipe: Recipe) -> None:
+    filled = Gate(alpha=0.05, max_invalid=0.05)
+    filled.MergeFrom(recipe.gate)
+    recipe.gate.CopyFrom(filled)
+    for role, margin in filled.margins.items():
+        if role not in ROLES:
+            raise InvalidInput(
+                f"recipe {recipe.name}: gate.margins.{role} is no role; expected one of {', '.join(ROLES)}"
+            )
+        if not 0 <= margin <= 1:
+            raise InvalidInput(f"recipe {recipe.name}: gate.margins.{role} is {margin}; expected a share in [0, 1]")
+
+
+def _checked(tree: dict[Any, Any], kind: Descriptor, where: str) -> dict[str, Any]:
+    known = {field.name: field for field in kind.fields}
+    for key in tree:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InvalidInput(f"{where}: unknown key {key!r}; {hint}allowed: {_names(kind)}")
+    return {key: _value(value, known[key], f"{where}: {key}") for key, value in tree.items()}
+
+
+def _value(value: Any, field: FieldDescriptor, where: str) -> Any:
+    if _is_map(field):
+        return _map(value, field, where)
+    if not field.is_repeated:
+        return _single(value, field, where)
+    if not isinstance(value, list):
+        raise InvalidInput(f"{where}: expected a list, got {type(value).__name__}")
+    return [_single(each, field, f"{where}[{number}]") for number, each in enumerate(value)]
+
+
+def _map(value: Any, field: FieldDescriptor, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{where}: expected a mapping, got {type(value).__name__}")
+    assert field.message_type is not None
+    of = field.message_type.fields_by_name["value"]
+    if of.cpp_type == FieldDescriptor.CPPTYPE_STRING:  # options are text on the wire; YAML may write 8 for "8"
+        return {str(key): str(each) for key, each in value.items()}
+    return {str(key): _single(each, of, f"{where}.{key}") for key, each in value.items()}
+
+
+def _single(value: Any, field: FieldDescriptor, where: str) -> Any:
+    expected = _PYTHON_TYPES[field.cpp_type]
+    if field.message_type is not None:
+        main = _SHORTHAND.get(field.message_type.name)
+        if main and isinstance(value, str):
+            value = {main: value}
+        if isinstance(value, dict):
+            return _checked(value, field.message_type, where)
+    elif float in expected and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)  # YAML 1.1 reads 1e-5, without a dot, as text
+    elif isinstance(value, expected) and not (isinstance(value, bool) and bool not in expected):
+        return value
+    names = " or ".join(kind.__name__ for kind in expected).replace("dict", "mapping")
+    raise InvalidInput(f"{where}: expected {names}, got {type(value).__name__}")
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _names(kind: Descriptor) -> str:
+    return ", ".join(field.name for field in kind.fields)
