@@ -44,6 +44,7 @@ log = observe.logger(__name__)
 M = TypeVar("M", bound=Message)
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # an owner on another machine that has not written for so long is gone
+OWNER_GONE = "its owner is gone; ask for it again and it goes on where it stopped"
 _WATCH_S = 0.3
 
 
@@ -297,7 +298,7 @@ def _described(store: ObjectStore, id_: str) -> Run:
     """The run, and in words why it stands still when its owner is gone."""
     run = read_run(store, id_)
     if not has_ended(run) and not _owner_is_alive(store, run):
-        run.waiting = "its owner is gone; ask for it again and it goes on where it stopped"
+        run.waiting = OWNER_GONE
     return run
 
 

@@ -1,0 +1,53 @@
+"""`lrm …`: one file a command. Results go to stdout, progress to stderr.
+
+Exit codes, the same for every command: 0 done (or PASS), 1 BLOCK, 2 INCONCLUSIVE, 3 error, 130 interrupted.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import click
+import typer
+
+from lrm_safety import observe
+from lrm_safety.cli._output import errors
+from lrm_safety.errors import LrmError
+from lrm_safety.settings import Settings
+
+EXIT_ERROR = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lrm",
+    help="Make reasoning models safe without making them stupid, and prove it on every checkpoint.",
+    epilog="Exit codes: 0 done or PASS, 1 BLOCK, 2 INCONCLUSIVE, 3 error. Start with: lrm doctor",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+for _file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+    importlib.import_module(f"lrm_safety.cli.{_file.stem}").add_to(app)
+
+
+def main() -> None:
+    """The console script: every error becomes one clear line and exit code 3."""
+    observe.configure(Settings.from_env())
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except LrmError as error:
+        _say(error)
+        code = EXIT_ERROR
+    sys.exit(code or 0)
+
+
+def _say(error: LrmError) -> None:
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": type(error).__name__, "message": str(error)}) + "\n")
+    errors.print(f"[bold red]error[/]: {click.style(str(error))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,169 @@
+"""Carries a recipe out by RPC only: import -> build -> train -> measure base and trained -> gate.
+
+Every stage asks its service for a run. A run that is done answers at once, one that stopped half-way goes on, so asking
+for the same recipe again finishes it and repeats nothing. An engine is started only when a run needs it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lrm_safety.clients import Clients, rpc, rpc_stream
+from lrm_safety.errors import Conflict, LrmError, NotFound, Unavailable
+from lrm_safety.nouns import (
+    BenchSpec,
+    BuildDatasetRequest,
+    CheckGateRequest,
+    Checkpoint,
+    DatasetSpec,
+    DeployRequest,
+    Endpoint,
+    EndpointState,
+    GetCheckpointRequest,
+    GetEndpointRequest,
+    GetOutcomeRequest,
+    ImportCheckpointRequest,
+    Recipe,
+    RecipeOutcome,
+    RetireRequest,
+    Run,
+    RunBenchmarksRequest,
+    RunState,
+    TrainingSpec,
+    TrainRequest,
+    WatchRunRequest,
+    has_ended,
+    reference,
+)
+from lrm_safety.runs import OWNER_GONE
+
+ENGINE_READY_S = 900.0
+_POLL_S = 0.5
+
+
+class Watcher(Protocol):
+    """Who is told how it goes: the CLI's live display."""
+
+    def stage(self, name: str, run: Run) -> None: ...
+
+    def engine(self, name: str, endpoint: Endpoint) -> None: ...
+
+
+@dataclass
+class Pipeline:
+    clients: Clients
+    recipe: Recipe
+    watcher: Watcher
+
+    def run(self) -> RecipeOutcome:
+        """Raises the error of the stage that failed; what was done until then stays done."""
+        base = self._base()
+        baseline = candidate = ""
+        training_run = dataset = trained = ""
+        if self.recipe.HasField("training"):
+            dataset = self._build(base)
+            training_run, trained = self._train(base, dataset)
+        baseline = self._measure("measure base", base)
+        if trained:
+            candidate = self._measure("measure trained", self._checkpoint(trained))
+        request = CheckGateRequest(
+            baseline_run=baseline,
+            candidate_run=candidate,
+            gate=self.recipe.gate,
+            recipe=self.recipe,
+            dataset=dataset,
+            training_run=training_run,
+            checkpoint=trained,
+        )
+        decision = rpc(self.clients.bench.CheckGate, request)
+        return rpc(self.clients.bench.GetOutcome, GetOutcomeRequest(run=decision.run))
+
+    def _base(self) -> Checkpoint:
+        try:
+            return self._checkpoint(self.recipe.model)
+        except NotFound:
+            if not self.recipe.origin:
+                raise
+        request = ImportCheckpointRequest(name=self.recipe.model, origin=self.recipe.origin)
+        run = self._follow("trainer", "import", lambda: rpc(self.clients.trainer.ImportCheckpoint, request))
+        return self._checkpoint(run.result)
+
+    def _build(self, base: Checkpoint) -> str:
+        spec = DatasetSpec()
+        spec.CopyFrom(self.recipe.dataset)
+        if spec.tokenizer == self.recipe.model:
+            spec.tokenizer = reference(base.name, base.digest)
+        request = BuildDatasetRequest(spec=spec)
+        return self._follow("data", "build", lambda: rpc(self.clients.data.BuildDataset, request)).result
+
+    def _train(self, base: Checkpoint, dataset: str) -> tuple[str, str]:
+        spec = TrainingSpec()
+        spec.CopyFrom(self.recipe.training)
+        spec.base, spec.dataset = reference(base.name, base.digest), dataset
+        run = self._follow("trainer", "train", lambda: rpc(self.clients.trainer.Train, TrainRequest(spec=spec)))
+        return run.id, run.result
+
+    def _measure(self, stage: str, checkpoint: Checkpoint) -> str:
+        """The bench run of one checkpoint. Its engine lives only while the run needs it."""
+        endpoint = f"{checkpoint.name}-{checkpoint.digest[:8]}"
+        spec = BenchSpec()
+        spec.CopyFrom(self.recipe.evaluation)
+        spec.endpoint = endpoint
+        request = RunBenchmarksRequest(spec=spec)
+
+        def ask() -> Run:
+            try:
+                return rpc(self.clients.bench.RunBenchmarks, request)
+            except (Conflict, NotFound, Unavailable):  # no engine yet, or no longer
+                self._deploy(stage, endpoint, checkpoint)
+                return rpc(self.clients.bench.RunBenchmarks, request)
+
+        run = self._follow("bench", stage, ask)
+        self._retire(endpoint)
+        return run.id
+
+    def _deploy(self, stage: str, name: str, checkpoint: Checkpoint) -> None:
+        request = DeployRequest(
+            name=name, checkpoint=reference(checkpoint.name, checkpoint.digest), engine=self.recipe.engine
+        )
+        endpoint = rpc(self.clients.inference.Deploy, request, timeout_s=300)
+        deadline = time.monotonic() + ENGINE_READY_S
+        while endpoint.state != EndpointState.ENDPOINT_STATE_READY:
+            self.watcher.engine(stage, endpoint)
+            if endpoint.state == EndpointState.ENDPOINT_STATE_FAILED:
+                raise Unavailable(f"the engine of {name} did not start: {endpoint.error}")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the engine of {name} was not ready within {ENGINE_READY_S:.0f} s; see `lrm doctor`")
+            time.sleep(_POLL_S)
+            endpoint = rpc(self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
+
+    def _retire(self, name: str) -> None:
+        endpoint = rpc(self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
+        if endpoint.state not in (EndpointState.ENDPOINT_STATE_RETIRED, EndpointState.ENDPOINT_STATE_FAILED):
+            rpc(self.clients.inference.Retire, RetireRequest(name=name))
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        return rpc(self.clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=name))
+
+    def _follow(self, service: str, stage: str, ask: Callable[[], Run]) -> Run:
+        return follow(self.clients, service, ask, lambda run: self.watcher.stage(stage, run))
+
+
+def follow(clients: Clients, service: str, ask: Callable[[], Run], show: Callable[[Run], None]) -> Run:
+    """Asks for a run and follows it to its end; a run whose owner died is asked for again.
+
+    Raises LrmError with the run's own words when it failed or was cancelled.
+    """
+    run = ask()
+    while not has_ended(run):
+        for seen in rpc_stream(clients.runs(service).WatchRun, WatchRunRequest(id=run.id)):
+            show(run := seen)
+            if run.waiting == OWNER_GONE:
+                break
+        if not has_ended(run):
+            run = ask()
+    show(run)
+    if run.state != RunState.RUN_STATE_DONE:
+        raise LrmError(f"{run.id}: {run.error}")
+    return run
