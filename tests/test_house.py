@@ -102,6 +102,10 @@ def test_generated_code_is_what_the_protos_say(tmp_path: Path) -> None:
 def test_layers() -> None:
     """The contracts of .importlinter."""
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
