@@ -87,23 +87,24 @@ class _Owner:
     host: str
     pid: int
     started: str
+    claimed_at: float
 
     @classmethod
     def here(cls) -> "_Owner":
-        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()))
+        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()), time.time())
 
     def text(self) -> bytes:
-        return f"{self.host} {self.pid} {self.started}".encode()
+        return f"{self.host} {self.pid} {self.started} {self.claimed_at}".encode()
 
     @classmethod
     def parse(cls, data: bytes) -> "_Owner":
-        host, pid, started = data.decode().split(" ", 2)
-        return cls(host, int(pid), started)
+        host, pid, started, claimed_at = data.decode().split(" ")
+        return cls(host, int(pid), started, float(claimed_at))
 
     def is_alive(self, heartbeat: float) -> bool:
         if self.host == socket.gethostname():
             return _process_start(self.pid) == self.started
-        return time.time() - heartbeat < DEAD_AFTER_S
+        return time.time() - max(heartbeat, self.claimed_at) < DEAD_AFTER_S
 
 
 class OwnedRun:
@@ -212,7 +213,7 @@ class RunHost:
         mine = self._mine.get(run.id)
         if mine is not None:
             return mine.is_alive()
-        return not has_ended(run) and _owner_is_alive(self.store, run)
+        return _has_living_owner(self.store, run)
 
     def _claim(self, id_: str) -> OwnedRun:
         self.store.delete(f"runs/{id_}/cancel")
@@ -297,16 +298,17 @@ class RunsServicer(runs_pb2_grpc.RunsServicer):
 def _described(store: ObjectStore, id_: str) -> Run:
     """The run, and in words why it stands still when its owner is gone."""
     run = read_run(store, id_)
-    if not has_ended(run) and not _owner_is_alive(store, run):
+    if not has_ended(run) and not _has_living_owner(store, run):
         run.waiting = OWNER_GONE
     return run
 
 
-def _owner_is_alive(store: ObjectStore, run: Run) -> bool:
-    if run.epoch == 0:
+def _has_living_owner(store: ObjectStore, run: Run) -> bool:
+    """Asks the newest epoch, which may have been claimed after `run` was written."""
+    epoch = _newest_epoch(store, run.id)
+    if epoch == 0 or (epoch == run.epoch and has_ended(run)):
         return False
-    owner = _Owner.parse(store.read(f"runs/{run.id}/epochs/{run.epoch:06d}.json"))
-    return owner.is_alive(run.updated_at)
+    return _Owner.parse(store.read(f"runs/{run.id}/epochs/{epoch:06d}.json")).is_alive(run.updated_at)
 
 
 def _newest_epoch(store: ObjectStore, id_: str) -> int:

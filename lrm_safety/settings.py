@@ -11,7 +11,7 @@ FIRST_METRICS_PORT = 9051
 
 
 def default_address(service: str) -> str:
-    return f"localhost:{FIRST_PORT + SERVICES.index(service)}"
+    return f"127.0.0.1:{FIRST_PORT + SERVICES.index(service)}"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Settings:
     jobs: str = "local"  # LRM_JOBS: local
     state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
     data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
-    host: str = "localhost"  # LRM_HOST: what servers listen on
+    host: str = "127.0.0.1"  # LRM_HOST: what servers listen on
     addresses: Mapping[str, str] = field(default_factory=lambda: {s: default_address(s) for s in SERVICES})
     metrics_ports: Mapping[str, int] = field(
         default_factory=lambda: {s: FIRST_METRICS_PORT + i for i, s in enumerate(SERVICES)}

@@ -1,0 +1,68 @@
+"""Recipes: strict, and explaining themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from lrm_safety import recipe
+from lrm_safety.errors import InvalidInput, NotFound
+
+ROOT = Path(__file__).resolve().parents[1]
+WHOLE = """
+model: m
+dataset: {parts: [{builder: nocot, source: {source: jsonl, path: x.jsonl}}]}
+training: {learning_rate: 1e-5, weight_decay: 0}
+evaluation: {benchmarks: [demo_harm], attacks: [prefill]}
+gate: {margins: {harm: 0.1}}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_that_come_with_the_project_load(path: Path) -> None:
+    assert recipe.load(path).name == path.stem
+
+
+def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
+    done = recipe.load(written(tmp_path, WHOLE))
+    assert done.name == done.training.name == done.dataset.name == "mine"
+    assert done.training.learning_rate == 1e-5
+    assert done.training.weight_decay == 0 and done.training.HasField("weight_decay")
+    assert done.training.warmup_ratio == 0.05
+    assert list(done.evaluation.benchmarks[0].attacks) == ["none"]
+    assert {attack.name: attack.attack for attack in done.evaluation.attacks} == {"prefill": "prefill", "none": "none"}
+    assert done.gate.alpha == 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("modle: x", "unknown key 'modle'; did you mean 'model'"),
+        ("model: [1]", "model: expected str, got list"),
+        ("model: m\nevaluation: {benchmarks: x}", "benchmarks: expected a list"),
+        ("model: m\nevaluation: {benchmarks: [{benchmark: x, limit: few}]}", r"benchmarks\[0\]: limit: expected int"),
+        ("model: m\nevaluation: {benchmarks: [{benchmark: x, limit: true}]}", "expected int, got bool"),
+        ("model: m\nevaluation: {benchmarks: [{benchmark: x, limit: 99999999999}]}", "out of range|Value"),
+        ("a: [", "line 1: not YAML"),
+        ("- a", "expected a mapping"),
+        ("evaluation: {benchmarks: [x]}", "`model` is missing"),
+        ("model: m", "`evaluation.benchmarks` is empty"),
+        ("model: m\ntraining: {epochs: 1}\nevaluation: {benchmarks: [x]}", "go together"),
+        ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {hram: 0.1}}", "hram is no role"),
+        ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {harm: 10}}", r"expected a share in \[0, 1\]"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says) as caught:
+        recipe.load(written(tmp_path, text))
+    assert "mine" in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no recipe"):
+        recipe.load(tmp_path / "none.yaml")
