@@ -1,0 +1,172 @@
+"""The report as one HTML page: no request leaves it, no text of a model is ever markup (content security policy)."""
+
+import json
+import math
+from base64 import b64encode
+from hashlib import sha256
+from typing import Any
+
+from markupsafe import Markup
+
+from lrm_safety import jsonl
+from lrm_safety.nouns import Dataset, RecipeOutcome
+from lrm_safety.report import wording
+from lrm_safety.report.facts import (
+    VERDICTS,
+    ReportData,
+    baseline_of,
+    candidate_of,
+    change_of,
+    decision_of,
+    falls_when_better,
+    reasons_of,
+    roles_in,
+    rows_of,
+    verdict_of,
+)
+from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
+from lrm_safety.report.samples import embedded
+from lrm_safety.report.templates import read_page, render
+
+STYLES = ("colours.css", "plot.css", "report.css")
+TONES = {"PASS": "good", "BLOCK": "bad", "INCONCLUSIVE": "doubt", "MEASURED": "plain"}
+
+
+def html(data: ReportData, *, with_samples: bool = True) -> str:
+    """The page. `with_samples=False` leaves out every prompt and answer and reads no record: fit to publish."""
+    outcome = data.outcome
+    style = Markup("").join(read_page(name) for name in STYLES)
+    script = read_page("browser.js")
+    samples = embedded(data) if with_samples else None
+    rows = rows_of(outcome)
+    verdict = verdict_of(outcome)
+    return render(
+        "report.html",
+        policy=_policy(script, style),
+        style=style,
+        script=script,
+        samples=Markup(_json(samples)) if samples else None,
+        counts={"all": samples["total"], "shown": len(samples["samples"])} if samples else {"all": 0, "shown": 0},
+        filters=_filters(samples),
+        title=outcome.recipe.name or outcome.run or "report",
+        verdict=verdict,
+        tone=TONES[verdict],
+        reasons=reasons_of(outcome),
+        facts=_facts(outcome, data.dataset),
+        models=[wording.model_name(card) for card in (baseline_of(outcome), candidate_of(outcome)) if card],
+        roles=_roles(outcome),
+        gate=outcome.decision.gate if decision_of(outcome) else None,
+        plots=[("wide", Markup(axes_inline(data, WIDE))), ("narrow", Markup(axes_inline(data, NARROW)))],
+        groups=roles_in(rows),
+        compared=[row for row in rows if row.comparison],
+        curves=[Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
+        metrics=data.metrics,
+        dataset=data.dataset,
+        settings=_settings(outcome),
+        say=wording,
+    )
+
+
+def _policy(script: str, style: str) -> str:
+    """Nothing but our own script and style, named by their hashes; nothing loaded, sent or framed."""
+    rules = (
+        "default-src 'none'",
+        f"script-src '{_hash(script)}'",
+        f"style-src '{_hash(style)}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "require-trusted-types-for 'script'",
+    )
+    return "; ".join(rules)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand inside a script element: pure ASCII, and no character that HTML gives a meaning."""
+    text = json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _filters(samples: dict[str, Any] | None) -> dict[str, list[str]]:
+    """What the browser's menus offer: the values that occur."""
+    members = samples["samples"] if samples else []
+    verdicts = [v for sample in members for side in sample["sides"].values() for v in side["verdicts"][:1]]
+    return {
+        "benchmark": list(dict.fromkeys(sorted(sample["benchmark"] for sample in members))),
+        "attack": list(dict.fromkeys(sorted(sample["attack"] for sample in members))),
+        "label": list(dict.fromkeys(sorted(verdict["label"] for verdict in verdicts if verdict["label"]))),
+        "flip": [flip for flip in ("worse", "better", "same", "unpaired") if any(s["flip"] == flip for s in members)],
+    }
+
+
+def _facts(outcome: RecipeOutcome, dataset: Dataset | None) -> list[tuple[str, str]]:
+    """The header's lines of name and value."""
+    baseline, candidate = baseline_of(outcome), candidate_of(outcome)
+    measured = [card for card in (baseline, candidate) if card]
+    facts = [
+        ("Base", wording.model_name(baseline)),
+        ("Trained", wording.model_name(candidate)),
+        ("Dataset", wording.short(outcome.dataset)),
+        ("Examples", f"{dataset.examples:,}" if dataset else ""),
+        ("Measured", wording.moment(max((card.created_at for card in measured), default=0))),
+        ("Bench time", wording.duration(sum(card.seconds for card in measured)) if measured else ""),
+        ("Run", outcome.run),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _roles(outcome: RecipeOutcome) -> list[dict[str, Any]]:
+    """One card a role that the gate looked at: pooled rates, the worsening and its margin."""
+    cards = []
+    for role in outcome.decision.roles:
+        comparison, verdict = role.comparison, VERDICTS.get(role.outcome, "MEASURED")
+        card: dict[str, Any] = {
+            "name": wording.role_name(role.role),
+            "verdict": verdict,
+            "tone": TONES[verdict],
+            "values": "no sample pair",
+            "change": None,
+            "margin": wording.margin(role.margin),
+            "reason": role.reason,
+            "pairs": f"{comparison.pairs:,}",
+        }
+        if comparison.pairs:
+            card["values"] = f"{wording.percent(comparison.baseline)} → {wording.percent(comparison.candidate)}"
+            card["change"] = change_of(comparison, falls_when_better(role.role))
+        cards.append(card)
+    return cards
+
+
+def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:
+    """Lineage and everything that was asked, as text."""
+    cards = [("Base", baseline_of(outcome)), ("Trained", candidate_of(outcome))]
+    lineage = {
+        "run": outcome.run,
+        "dataset": outcome.dataset,
+        "training_run": outcome.training_run,
+        "checkpoint": outcome.checkpoint,
+        **{f"{name.lower()}_bench_run": card.run for name, card in cards if card},
+        **{f"{name.lower()}_checkpoint": card.checkpoint for name, card in cards if card},
+        **{f"{name.lower()}_weights_digest": card.weights_digest for name, card in cards if card},
+    }
+    shown: list[tuple[str, str]] = [("Lineage", _pretty({key: value for key, value in lineage.items() if value}))]
+    if outcome.HasField("recipe"):
+        shown.append(("Recipe, with every default written out", _pretty(jsonl.to_dict(outcome.recipe))))
+    return shown
+
+
+def _pretty(value: dict[str, Any]) -> Markup:
+    """Indented JSON as escaped text, its line breaks kept."""
+    return Markup("{}").format(json.dumps(value, indent=2, ensure_ascii=True))

@@ -1,0 +1,34 @@
+"""Jinja over lrm_safety/pages: everything escaped, and every name cleaned of unseen characters before that."""
+
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lrm_safety.report.wording import plain
+
+
+def render(page: str, **values: object) -> str:
+    return _environment().get_template(page).render(**values)
+
+
+def read_page(name: str) -> Markup:
+    """A file of ours as it is: a style or a script."""
+    return Markup((files("lrm_safety") / "pages" / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("lrm_safety", "pages"),
+        autoescape=True,
+        finalize=_clean,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _clean(value: object) -> object:
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
