@@ -90,7 +90,7 @@ def kill_services_during(env: dict[str, str], recipe: Path, kind: str, count: in
 
 def is_moving(store: ObjectStore, kind: str, count: int) -> bool:
     runs = sorted(list_runs(store, kind), key=lambda run: run.created_at)
-    return len(runs) >= count and 0 < runs[count - 1].progress.done
+    return len(runs) >= count and runs[count - 1].progress.done > 0
 
 
 def bench_runs(store: ObjectStore) -> list[Run]:
