@@ -1,4 +1,4 @@
-"""What a key may be: the rules of a folder and of every S3 together, so that no adapter accepts what another refuses."""
+"""What a key may be: the rules of a folder and of any S3 together, so that no adapter takes what another refuses."""
 
 from lrm_safety.errors import InvalidInput
 
