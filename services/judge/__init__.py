@@ -1,0 +1,1 @@
+"""JudgeService: turns completions into verdicts, by rules or by asking a model."""

@@ -1,0 +1,1 @@
+"""One file a judge; see services/judge/judge.py for the contract."""
