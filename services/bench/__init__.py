@@ -1,0 +1,1 @@
+"""The bench service: attacks, benchmarks, scorecards, the gate."""

@@ -1,0 +1,1 @@
+"""One benchmark a file; the contract is services/bench/benchmark.py."""

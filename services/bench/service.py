@@ -1,0 +1,150 @@
+"""BenchService: evaluates deployed models, keeps records and scorecards, compares two runs and decides the gate."""
+
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from lrm_safety import jsonl, registry
+from lrm_safety.clients import Clients
+from lrm_safety.errors import Conflict, InvalidInput, NotFound
+from lrm_safety.nouns import (
+    CheckGateRequest,
+    CompareScorecardsRequest,
+    CompareScorecardsResponse,
+    Decision,
+    EndpointState,
+    GetOutcomeRequest,
+    GetScorecardRequest,
+    ListPluginsRequest,
+    ListPluginsResponse,
+    ReadRecordsRequest,
+    RecipeOutcome,
+    Record,
+    Run,
+    RunBenchmarksRequest,
+    RunSpec,
+    RunState,
+    Scorecard,
+)
+from lrm_safety.runs import OwnedRun, RunHost, RunsServicer, read_parts, read_run, run_id
+from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore, open_store
+from lrm_safety.v1.bench_pb2 import DESCRIPTOR as BENCH
+from lrm_safety.v1.bench_pb2_grpc import BenchServiceServicer, add_BenchServiceServicer_to_server
+from lrm_safety.v1.runs_pb2 import DESCRIPTOR as RUNS
+from lrm_safety.v1.runs_pb2_grpc import add_RunsServicer_to_server
+from services.bench import attack, benchmark, gate
+from services.bench.compare import Side, compare, read_side
+from services.bench.evaluate import evaluate, unique
+from services.bench.plan import Plan, make_plan
+from services.bench.scorecard import build_scorecard
+
+FOLDERS = {"attacks": attack.FOLDER, "benchmarks": benchmark.FOLDER}
+READY = EndpointState.ENDPOINT_STATE_READY
+
+
+def register(server: grpc.Server, settings: Settings) -> list[str]:
+    """Adds BenchService and Runs to the server; returns their full names."""
+    store = open_store(settings)
+    add_BenchServiceServicer_to_server(BenchServicer(store, settings), server)
+    add_RunsServicer_to_server(RunsServicer(store), server)
+    return [BENCH.services_by_name["BenchService"].full_name, RUNS.services_by_name["Runs"].full_name]
+
+
+class BenchServicer(BenchServiceServicer):
+    def __init__(self, store: ObjectStore, settings: Settings) -> None:
+        self._store, self._settings = store, settings
+        self._clients = Clients(settings)
+        self._host = RunHost(store)
+
+    def RunBenchmarks(self, request: RunBenchmarksRequest, context: grpc.ServicerContext) -> Run:
+        plan = make_plan(request.spec, self._settings, self._clients)
+        spec = RunSpec(bench=plan.spec)
+        if plan.endpoint.state != READY and not self._is_done(run_id("bench", spec, *plan.inputs)):
+            state = EndpointState.Name(plan.endpoint.state)
+            raise Conflict(
+                f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is ready, then ask again"
+            )
+        return self._host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs)
+
+    def GetScorecard(self, request: GetScorecardRequest, context: grpc.ServicerContext) -> Scorecard:
+        return self._scorecard(request.run)
+
+    def ReadRecords(self, request: ReadRecordsRequest, context: grpc.ServicerContext) -> Iterator[Record]:
+        read_run(self._store, request.run)
+        yield from unique(read_parts(self._store, request.run, Record))
+
+    def CompareScorecards(
+        self, request: CompareScorecardsRequest, context: grpc.ServicerContext
+    ) -> CompareScorecardsResponse:
+        baseline, candidate = self._side(request.baseline_run), self._side(request.candidate_run)
+        return CompareScorecardsResponse(comparisons=compare(baseline, candidate))
+
+    def CheckGate(self, request: CheckGateRequest, context: grpc.ServicerContext) -> Decision:
+        outcome = self._outcome(request)
+        spec = RunSpec(recipe=request.recipe)
+        is_recipe = request.HasField("recipe")
+        id_ = run_id("recipe", spec) if is_recipe else request.candidate_run or request.baseline_run
+        outcome.run = outcome.decision.run = id_
+        self._store.write(f"runs/{id_}/decision.json", jsonl.dumps(outcome.decision).encode())
+        if is_recipe:
+            self._store.write(f"runs/{id_}/outcome.json", jsonl.dumps(outcome).encode())
+            now = time.time()
+            done = Run(id=id_, kind="recipe", spec=spec, state=RunState.RUN_STATE_DONE, result=id_)
+            done.created_at = done.updated_at = now
+            self._store.create(f"runs/{id_}/result.json", jsonl.dumps(done).encode())
+        return outcome.decision
+
+    def GetOutcome(self, request: GetOutcomeRequest, context: grpc.ServicerContext) -> RecipeOutcome:
+        key = f"runs/{request.run}/outcome.json"
+        if self._store.stat(key):
+            return jsonl.loads(RecipeOutcome, self._store.read(key))
+        return RecipeOutcome(run=request.run, baseline=self._scorecard(request.run))
+
+    def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
+        if request.kind not in FOLDERS:
+            raise InvalidInput(f"kind is {request.kind!r}; expected one of {', '.join(FOLDERS)}")
+        return ListPluginsResponse(plugins=registry.describe(FOLDERS[request.kind]))
+
+    def _work(self, run: OwnedRun, plan: Plan) -> str:
+        """Records, then the scorecard, which is written once: after it no sample is asked again."""
+        key = f"runs/{run.id}/scorecard.json"
+        if self._store.stat(key) is None:
+            started = time.monotonic()
+            evaluate(run, plan, self._clients)
+            seconds = time.monotonic() - started
+            card = build_scorecard(run.id, plan.spec, plan.endpoint, unique(run.parts(Record)), seconds)
+            self._store.create(key, jsonl.dumps(card).encode())
+        return run.id
+
+    def _outcome(self, request: CheckGateRequest) -> RecipeOutcome:
+        outcome = RecipeOutcome(
+            recipe=request.recipe if request.HasField("recipe") else None,
+            dataset=request.dataset,
+            training_run=request.training_run,
+            checkpoint=request.checkpoint,
+        )
+        baseline = self._side(request.baseline_run)
+        outcome.baseline.CopyFrom(baseline.scorecard)
+        if not request.candidate_run:
+            outcome.decision.CopyFrom(gate.undecided(request.gate, request.baseline_run))
+            return outcome
+        candidate = self._side(request.candidate_run)
+        outcome.candidate.CopyFrom(candidate.scorecard)
+        outcome.decision.CopyFrom(gate.decide(request.gate, baseline, candidate))
+        outcome.comparisons.extend(compare(baseline, candidate))
+        return outcome
+
+    def _side(self, run: str) -> Side:
+        return read_side(self._scorecard(run), unique(read_parts(self._store, run, Record)))
+
+    def _scorecard(self, run: str) -> Scorecard:
+        key = f"runs/{run}/scorecard.json"
+        if self._store.stat(key):
+            return jsonl.loads(Scorecard, self._store.read(key))
+        state = RunState.Name(read_run(self._store, run).state)
+        raise NotFound(f"run {run} has no scorecard: it is {state}; a bench run writes it when it ends")
+
+    def _is_done(self, run: str) -> bool:
+        return self._store.stat(f"runs/{run}/result.json") is not None
