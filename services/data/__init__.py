@@ -1,0 +1,1 @@
+"""DataService: rows of many sources, made into examples, filtered, mixed, and published as versioned datasets."""

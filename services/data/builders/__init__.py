@@ -1,0 +1,1 @@
+"""One file a builder; the folder is the registry, the contract is ../builder.py."""

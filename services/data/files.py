@@ -1,0 +1,86 @@
+"""Finds and opens data files: a path in two places, plain or compressed, with errors that name file and reason."""
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
+
+import zstandard
+
+from lrm_safety.errors import InvalidInput, NotFound
+
+COMPRESSED = (".gz", ".zst")
+_CHUNK = 16 * 1024
+
+
+def locate(path: str, data_dir: Path) -> Path:
+    """A relative path in the working folder, then under LRM_DATA. Raises NotFound naming both places."""
+    if not path:
+        raise InvalidInput("a source needs a `path`; expected a file in the working folder or under LRM_DATA")
+    places = [Path(path).absolute()] if Path(path).is_absolute() else [Path(path).absolute(), data_dir / path]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = " nor ".join(str(place) for place in places)
+    raise NotFound(f"there is no file {looked}; mend the path, or set LRM_DATA to the folder of data files")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
+    """UTF-8 text of a plain, .gz or .zst file. What breaks while it is read inside the block is InvalidInput too."""
+    try:
+        with path.open("rb") as file:
+            yield io.TextIOWrapper(_decompressed(path, file), encoding="utf-8-sig", newline=newline)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path}: it is not UTF-8 text; convert it, for example with iconv") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise InvalidInput(f"{path}: it cannot be decompressed ({error}); fetch or compress it again") from None
+
+
+def _decompressed(path: Path, file: BinaryIO) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if path.suffix == ".zst":
+        return cast(BinaryIO, io.BufferedReader(_ZstdReader(file)))
+    return file
+
+
+class _ZstdReader(io.RawIOBase):
+    """One zstd frame after the other. The library's own reader takes a file that was cut short for a whole one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._packed, self._ready, self._inside = b"", b"", False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._file.read(_CHUNK)
+            if not self._packed:
+                if self._inside:
+                    raise EOFError("it ends inside a zstd frame")
+                return 0
+            self._decompress()
+        room = memoryview(buffer)
+        count = min(len(room), len(self._ready))
+        room[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def _decompress(self) -> None:
+        if not self._inside:
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = self._frame.decompress(self._packed)
+        self._inside = not self._frame.eof
+        self._packed = b"" if self._inside else self._frame.unused_data

@@ -1,0 +1,1 @@
+"""One file a filter; the folder is the registry, the contract is ../filter.py."""
