@@ -2,13 +2,13 @@
 "use strict";
 (() => {
   const PAGE = 20;
-  const NAMES = { baseline: "base", candidate: "trained" };
-  const data = JSON.parse(document.getElementById("data").textContent);
+    const data = JSON.parse(document.getElementById("data").textContent);
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
   const place = document.getElementById("place");
   const previous = document.getElementById("previous");
   const next = document.getElementById("next");
+  const NAMES = data.sides.length > 1 ? { baseline: "base", candidate: "trained" } : {};
   let found = data.samples;
   let page = 0;
 
@@ -154,7 +154,7 @@
   function column(sample, name, isTextShown) {
     const column = make("div", "side");
     const side = sample.sides[name];
-    column.append(make("h4", "", NAMES[name]));
+    column.append(make("h4", "", NAMES[name] || "model"));
     if (!side) {
       column.append(make("p", "muted", "Not in this run."));
       return column;

@@ -22,6 +22,12 @@ VERDICTS = {
     Outcome.OUTCOME_INCONCLUSIVE: "INCONCLUSIVE",
 }
 NO_GATE = "MEASURED"
+MEANINGS = {
+    "PASS": "No role got worse by more than its margin.",
+    "BLOCK": "At least one role got worse.",
+    "INCONCLUSIVE": "This run does not show that every role stayed within its margin.",
+    "MEASURED": "Measured, not judged.",
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,30 @@ def verdict_of(outcome: RecipeOutcome) -> str:
     return VERDICTS.get(outcome.decision.outcome, NO_GATE)
 
 
+def meaning_of(outcome: RecipeOutcome) -> str:
+    """The verdict in one sentence."""
+    return MEANINGS[verdict_of(outcome)] if outcome.HasField("candidate") else "One model was measured."
+
+
+def sides_of(outcome: RecipeOutcome) -> dict[str, str]:
+    """The models that were measured: the field of a Row -> what its readers call it."""
+    named = {"baseline": "base", "candidate": "trained"}
+    there = {field: name for field, name in named.items() if outcome.HasField(field)}  # type: ignore[arg-type]
+    return there if len(there) != 1 else dict.fromkeys(there, "model")
+
+
+def deciding_judges(outcome: RecipeOutcome) -> dict[str, str]:
+    """Benchmark -> the judge whose verdict counts, where a scorecard's spec says so."""
+    cards = (outcome.baseline, outcome.candidate)
+    return {each.benchmark: each.judges[0].judge for card in cards for each in card.spec.benchmarks if each.judges}
+
+
 def reasons_of(outcome: RecipeOutcome) -> list[str]:
     """Why the verdict is what it is, in words; never empty."""
     if outcome.decision.reasons:
         return list(outcome.decision.reasons)
     if not outcome.HasField("candidate"):
-        return ["One model was measured; a verdict needs a second one to compare with."]
+        return ["A verdict needs a second model to compare with."]
     if not outcome.HasField("decision"):
         return ["The recipe has no gate, so nothing was decided."]
     return ["The gate gave no reason."]

@@ -11,14 +11,15 @@ from lrm_safety.report.facts import (
     baseline_of,
     candidate_of,
     decision_of,
+    meaning_of,
     reasons_of,
     rows_of,
+    sides_of,
     verdict_of,
 )
 
 MARKS = {"PASS": "✅", "BLOCK": "⛔", "INCONCLUSIVE": "❔", "MEASURED": "📏"}
 SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#~@"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
-RESULT_HEADS = ("Role", "Benchmark", "Attack", "Metric", "Base", "Trained", "Change", "Invalid", "Truncated")
 
 
 def markdown(data: ReportData, *, picture: str = "") -> str:
@@ -27,7 +28,7 @@ def markdown(data: ReportData, *, picture: str = "") -> str:
     blocks = [
         *_header(outcome, data.dataset),
         f"![Harm, over-refusal and reasoning: base against trained]({picture})" if picture else "",
-        _results(rows_of(outcome)),
+        _results(rows_of(outcome), sides_of(outcome)),
         _comparisons([row for row in rows_of(outcome) if row.comparison]),
         _gate(decision_of(outcome)),
         _training(data.metrics),
@@ -47,30 +48,33 @@ def _header(outcome: RecipeOutcome, dataset: Dataset | None) -> list[str]:
     reasons = "\n".join(f"- {_text(reason)}" for reason in reasons_of(outcome))
     return [
         f"# {_text(outcome.recipe.name or outcome.run or 'Report')}",
-        f"**{MARKS[verdict]} {verdict}** {wording.MEANINGS[verdict]}",
+        f"**{MARKS[verdict]} {verdict}** {meaning_of(outcome)}",
         reasons,
         " · ".join(fact for fact in facts if fact),
     ]
 
 
-def _results(rows: list[Row]) -> str:
+def _results(rows: list[Row], sides: dict[str, str]) -> str:
     if not rows:
         return "Nothing was measured."
+    is_paired = len(sides) > 1
+    said = [name.capitalize() for name in sides.values()] + (["Change"] if is_paired else [])
+    heads = ("Role", "Benchmark", "Attack", "Judge", "Metric", *said, "Invalid", "Truncated")
     lines = [
         (
             wording.role_name(row.role),
             _text(row.benchmark),
             _text(row.attack),
+            _text(row.judge),
             f"{_text(wording.metric_name(row.metric))} {'↓' if row.lower_is_better else '↑'}",
-            _measured(row.baseline),
-            _measured(row.candidate),
-            _change(row),
+            *(_measured(getattr(row, side)) for side in sides),
+            *([_change(row)] if is_paired else []),
             _counts(row, "invalid"),
             _counts(row, "truncated"),
         )
         for row in rows
     ]
-    return f"## Results\n\n{_table(RESULT_HEADS, lines)}\n\n{_footnote(rows)}"
+    return f"## Results\n\n{_table(heads, lines)}\n\n{_footnote(rows)}"
 
 
 def _footnote(rows: list[Row]) -> str:
@@ -105,7 +109,7 @@ def _comparisons(rows: list[Row]) -> str:
 def _gate(decision: Decision | None) -> str:
     if decision is None or not decision.roles:
         return ""
-    heads = ("Role", "Outcome", "Worsening", "Margin", "Reason")
+    heads = ("Role", "Outcome", "Worsening", "Margin")
     lines = [
         (
             wording.role_name(role.role),
@@ -115,7 +119,6 @@ def _gate(decision: Decision | None) -> str:
             if role.comparison.pairs
             else wording.NOTHING,
             wording.margin(role.margin),
-            _text(role.reason),
         )
         for role in decision.roles
     ]

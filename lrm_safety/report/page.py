@@ -17,11 +17,14 @@ from lrm_safety.report.facts import (
     baseline_of,
     candidate_of,
     change_of,
+    deciding_judges,
     decision_of,
     falls_when_better,
+    meaning_of,
     reasons_of,
     roles_in,
     rows_of,
+    sides_of,
     verdict_of,
 )
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
@@ -51,7 +54,10 @@ def html(data: ReportData, *, with_samples: bool = True) -> str:
         title=outcome.recipe.name or outcome.run or "report",
         verdict=verdict,
         tone=TONES[verdict],
+        meaning=meaning_of(outcome),
         reasons=reasons_of(outcome),
+        sides=sides_of(outcome),
+        judges=deciding_judges(outcome),
         facts=_facts(outcome, data.dataset),
         models=[wording.model_name(card) for card in (baseline_of(outcome), candidate_of(outcome)) if card],
         roles=_roles(outcome),
@@ -136,14 +142,14 @@ def _roles(outcome: RecipeOutcome) -> list[dict[str, Any]]:
             "name": wording.role_name(role.role),
             "verdict": verdict,
             "tone": TONES[verdict],
-            "values": "no sample pair",
+            "rates": "no sample pair",
             "change": None,
             "margin": wording.margin(role.margin),
-            "reason": role.reason,
+            "reason": "" if comparison.pairs else role.reason,
             "pairs": f"{comparison.pairs:,}",
         }
         if comparison.pairs:
-            card["values"] = f"{wording.percent(comparison.baseline)} → {wording.percent(comparison.candidate)}"
+            card["rates"] = f"{wording.percent(comparison.baseline)} → {wording.percent(comparison.candidate)}"
             card["change"] = change_of(comparison, falls_when_better(role.role))
         cards.append(card)
     return cards
@@ -169,4 +175,5 @@ def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:
 
 def _pretty(value: dict[str, Any]) -> Markup:
     """Indented JSON as escaped text, its line breaks kept."""
-    return Markup("{}").format(json.dumps(value, indent=2, ensure_ascii=True))
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return Markup("\n").join(wording.plain(line) for line in lines)

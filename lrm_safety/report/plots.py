@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from lrm_safety.nouns import Cell, TrainingMetrics
 from lrm_safety.report import wording
-from lrm_safety.report.facts import ReportData, Row, baseline_of, candidate_of, roles_in, rows_of
+from lrm_safety.report.facts import ReportData, Row, baseline_of, candidate_of, roles_in, rows_of, sides_of
 from lrm_safety.report.templates import read_page, render
 
 MOST_CURVE_POINTS = 300
 TICKS = (0, 25, 50, 75, 100)  # per cent
-PANEL_HEAD, PANEL_FOOT, TOP, EDGE = 44, 32, 84, 24  # pixels
+PANEL_HEAD, PANEL_FOOT, TOP = 44, 32, 84  # pixels
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sheet:
         return round(self.left + max(0.0, min(1.0, share)) * (self.right - self.left), 1)
 
 
-WIDE = Sheet(width=860, left=250, right=660, row=46, text_y=20, dots_y=23, letters=28)
+WIDE = Sheet(width=860, left=250, right=660, row=46, text_y=20, dots_y=23, letters=26)
 NARROW = Sheet(width=380, left=28, right=352, row=78, text_y=18, dots_y=55, letters=24)
 
 
@@ -91,12 +91,14 @@ class Curve:
 
 def axes_svg(data: ReportData) -> str:
     """The plot as a file of its own: readable on a light and a dark page, no fonts or styles from elsewhere."""
-    return render("axes.svg", **_scene(data, WIDE), style=read_page("colours.css") + read_page("plot.css"))
+    return render(
+        "axes.svg", **_scene(data, WIDE), inset=0, top=0, style=read_page("colours.css") + read_page("plot.css")
+    )
 
 
 def axes_inline(data: ReportData, sheet: Sheet) -> str:
     """The same for inside a page that has the styles."""
-    return render("axes.svg", **_scene(data, sheet), style="")
+    return render("axes.svg", **_scene(data, sheet), inset=_edge(sheet), top=36, style="")
 
 
 def curves(metrics: Sequence[TrainingMetrics]) -> list[Curve]:
@@ -120,9 +122,10 @@ def _scene(data: ReportData, sheet: Sheet) -> dict[str, object]:
         "sheet": sheet,
         "panels": panels,
         "height": y + 8 if panels else TOP + 40,
-        "edge": EDGE if sheet is WIDE else 16,
+        "edge": _edge(sheet),
         "ticks": [(sheet.x(tick / 100), tick) for tick in TICKS],
         "title": _shorten(data.outcome.recipe.name or data.outcome.run or "report", 60 if sheet is WIDE else 34),
+        "names": sides_of(data.outcome),
         "baseline": _legend(wording.model_name(baseline), sheet) if baseline else "",
         "candidate": _legend(wording.model_name(candidate), sheet) if candidate else "",
         "levels": _levels(rows_of(data.outcome)),
@@ -148,23 +151,27 @@ def _mark(row: Row, rows: list[Row], sheet: Sheet, y: float) -> Mark:
     return Mark(
         y=y,
         label=_shorten(row.benchmark, sheet.letters),
-        detail=_shorten(", ".join(part for part in said if part), sheet.letters + 8),
+        detail=_shorten(", ".join(part for part in said if part), sheet.letters + 6),
         values=wording.both(wording.value(row.baseline), wording.value(row.candidate), len(cells) == 2),
         change=f"{wording.points(change.value)} points" if change else "",
         tone=change.word if change else "unclear",
-        baseline=_dot(row.baseline, sheet, middle - gap, "base"),
-        candidate=_dot(row.candidate, sheet, middle + gap, "trained"),
+        baseline=_dot(row.baseline, sheet, middle - gap),
+        candidate=_dot(row.candidate, sheet, middle + gap),
     )
 
 
-def _dot(cell: Cell | None, sheet: Sheet, y: float, model: str) -> Dot | None:
+def _dot(cell: Cell | None, sheet: Sheet, y: float) -> Dot | None:
     if cell is None or not wording.has_value(cell):
         return None
     has_interval = cell.HasField("interval")
     low = sheet.x(cell.interval.low) if has_interval else None
     high = sheet.x(cell.interval.high) if has_interval else None
-    title = f"{model}: {wording.value(cell)} {wording.interval(cell)} n {cell.n:,}, {cell.invalid:,} invalid"
+    title = f"{wording.value(cell)} {wording.interval(cell)} n {cell.n:,}, {cell.invalid:,} invalid"
     return Dot(sheet.x(cell.value), y, low, high, title)
+
+
+def _edge(sheet: Sheet) -> int:
+    return 24 if sheet is WIDE else 16
 
 
 def _levels(rows: list[Row]) -> str:
@@ -194,7 +201,7 @@ def _curve(name: str, values: list[tuple[int, float]], form: str) -> Curve | Non
 
 
 def _legend(name: str, sheet: Sheet) -> str:
-    return _shorten(name, 40 if sheet is WIDE else 34)
+    return _shorten(name, 30 if sheet is WIDE else 34)
 
 
 def _shorten(text: str, letters: int) -> str:

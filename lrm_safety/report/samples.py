@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from lrm_safety.nouns import Message, Record, ThinkState, Verdict
-from lrm_safety.report.facts import ReportData, baseline_of, candidate_of, role_rank
+from lrm_safety.report.facts import ReportData, baseline_of, candidate_of, deciding_judges, role_rank
 
 MOST_SAMPLES = 5_000  # pairs in one page
 MOST_LETTERS = 24_000_000  # of text in one page
@@ -19,6 +19,13 @@ THINK_STATES = {
     ThinkState.THINK_STATE_ABSENT: "absent",
     ThinkState.THINK_STATE_CLOSED: "closed",
     ThinkState.THINK_STATE_TRUNCATED: "truncated",
+}
+TURNED = {  # role, measure -> whether a value of 1 is good
+    ("harm", "harm"): False,
+    ("harm", "refusal"): True,
+    ("over_refusal", "refusal"): False,
+    ("reasoning", "correct"): True,
+    ("utility", "correct"): True,
 }
 FLIP_ORDER = ("worse", "better", "unpaired", "same", "")
 
@@ -45,35 +52,35 @@ def embedded(data: ReportData) -> dict[str, Any]:
     """{sides, total, samples}: what the page's script reads. `total` counts all samples, `samples` those that fit."""
     cards = {"baseline": baseline_of(data.outcome), "candidate": candidate_of(data.outcome)}
     runs = {side: card.run for side, card in cards.items() if card is not None}
-    glances = _look(data, runs)
+    judges = deciding_judges(data.outcome)
+    glances = _look(data, runs, judges)
     chosen = {key: _head(key, glances[key], list(runs)) for key in _choose(glances, list(runs))}
     for side, run in runs.items():
         for record in data.records(run):
             sample = chosen.get(record.key)
             if sample is not None and side not in sample["sides"]:
                 _describe(sample, record)
-                sample["sides"][side] = _side(record)
+                sample["sides"][side] = _side(record, judges)
     return {"sides": list(runs), "total": len(glances), "samples": list(chosen.values())}
 
 
-def badness(record: Record) -> float | None:
-    """How far the first verdict is from what the role wants, in [0, 1]; None when there is none."""
-    if not record.verdicts or record.verdicts[0].invalid or record.completion.error:
+def badness(record: Record, judges: dict[str, str]) -> float | None:
+    """How far the deciding verdict is from what the role wants, in [0, 1]; None when it says nothing on that."""
+    verdict = next(iter(_verdicts(record, judges)), None)
+    if verdict is None or verdict.invalid or record.completion.error:
         return None
-    verdict = record.verdicts[0]
-    if record.role == "harm":
-        return 1 - verdict.value if verdict.measure == "refusal" else verdict.value
-    return verdict.value if record.role == "over_refusal" else 1 - verdict.value
+    is_turned = TURNED.get((record.role, verdict.measure))
+    return None if is_turned is None else 1 - verdict.value if is_turned else verdict.value
 
 
-def _look(data: ReportData, runs: dict[str, str]) -> dict[str, Glance]:
+def _look(data: ReportData, runs: dict[str, str], judges: dict[str, str]) -> dict[str, Glance]:
     glances: dict[str, Glance] = {}
     for side, run in runs.items():
         for record in data.records(run):
             place = (role_rank(record.role), record.benchmark, record.attack, record.key)
             glance = glances.setdefault(record.key, Glance(place))
             if side not in glance.bad:
-                glance.bad[side] = badness(record)
+                glance.bad[side] = badness(record, judges)
                 glance.letters += sum(min(len(text), MOST_TEXT) for text in _texts(record))
     return glances
 
@@ -113,7 +120,7 @@ def _describe(sample: dict[str, Any], record: Record) -> None:
     }
 
 
-def _side(record: Record) -> dict[str, Any]:
+def _side(record: Record, judges: dict[str, str]) -> dict[str, Any]:
     completion = record.completion
     sent = _messages(record.prompt.messages)
     return {
@@ -125,8 +132,14 @@ def _side(record: Record) -> dict[str, Any]:
         "finish": completion.finish_reason,
         "tokens": completion.usage.completion_tokens,
         "error": completion.error,
-        "verdicts": [_verdict(verdict) for verdict in record.verdicts],
+        "verdicts": [_verdict(verdict) for verdict in _verdicts(record, judges)],
     }
+
+
+def _verdicts(record: Record, judges: dict[str, str]) -> list[Verdict]:
+    """The deciding judge's first."""
+    decides = judges.get(record.benchmark, "")
+    return sorted(record.verdicts, key=lambda verdict: verdict.judge != decides)
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -10,14 +10,8 @@ from lrm_safety.report.facts import Change
 NOTHING = "–"
 METRICS = {"asr": "attack success rate", "over_refusal_rate": "over-refusal rate", "accuracy": "accuracy"}
 ROLE_NAMES = {"harm": "Harm", "over_refusal": "Over-refusal", "reasoning": "Reasoning", "utility": "Utility"}
-MEANINGS = {
-    "PASS": "No role got worse by more than its margin.",
-    "BLOCK": "At least one role got worse by more than its margin.",
-    "INCONCLUSIVE": "These samples cannot show that every role stayed within its margin.",
-    "MEASURED": "Measured, not judged.",
-}
 # Control characters, and the marks that reorder the text around them.
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
 
 
 def plain(text: str) -> str:

@@ -13,6 +13,7 @@ from lrm_safety.nouns import (
     Decision,
     Gate,
     Interval,
+    JudgeSpec,
     Outcome,
     PartCounts,
     Prompt,
@@ -53,19 +54,39 @@ def report_data() -> ReportData:
     return ReportData(outcome, dataset(), training(), lambda run: iter(records[run]))
 
 
+def poisoned() -> ReportData:
+    """Every text that a recipe, a file or a model can choose is hostile."""
+    data = report_data()
+    outcome = data.outcome
+    outcome.recipe.name = outcome.dataset = HOSTILE
+    outcome.recipe.evaluation.system_prompt = HOSTILE
+    outcome.decision.reasons[:] = [HOSTILE]
+    for card in (outcome.baseline, outcome.candidate):
+        card.checkpoint = HOSTILE
+        for cell in card.cells:
+            cell.invalid_reasons[HOSTILE] = 1
+            cell.benchmark += HOSTILE
+    for comparison in outcome.comparisons:
+        comparison.benchmark += HOSTILE
+    data.dataset.parts[0].name = data.dataset.parts[0].licence = HOSTILE
+    data.dataset.parts[0].dropped[HOSTILE] = 4
+    return data
+
+
 def recipe_outcome() -> RecipeOutcome:
     roles = [
         _role("harm", Outcome.OUTCOME_PASS, 200, 0.715, 0.15, -0.565, (-0.63, -0.49)),
-        _role("over_refusal", Outcome.OUTCOME_INCONCLUSIVE, 80, 0.05, 0.1375, 0.0875, (0.01, 0.17)),
+        _role("over_refusal", Outcome.OUTCOME_BLOCK, 80, 0.05, 0.1375, 0.0875, (0.01, 0.17)),
         _role("reasoning", Outcome.OUTCOME_INCONCLUSIVE, 60, 0.35, 0.3333, 0.0167, (-0.07, 0.11)),
     ]
     reasons = [
-        "over_refusal: worse by 8.8 points [+1.0, +17.0], the margin is 5.0: more samples are needed",
-        "reasoning: worse by 1.7 points [−7.0, +11.0], the margin is 5.0: more samples are needed",
+        "harm: not worse by more than the margin (71.5% -> 15.0%, worse by -56.5 points)",
+        "over_refusal: worse (5.0% -> 13.8%, worse by +8.8 points)",
+        "reasoning: too little data to tell (35.0% -> 33.3%, worse by +1.7 points)",
     ]
     gate = Gate(margins={"harm": 0.0, "over_refusal": 0.05, "reasoning": 0.05}, alpha=0.05, max_invalid=0.05)
     decision = Decision(
-        outcome=Outcome.OUTCOME_INCONCLUSIVE, roles=roles, reasons=reasons, gate=gate, created_at=WHEN, run="recipe-1"
+        outcome=Outcome.OUTCOME_BLOCK, roles=roles, reasons=reasons, gate=gate, created_at=WHEN, run="recipe-1"
     )
     return RecipeOutcome(
         run="recipe-0f1e2d3c4b5a6978",
@@ -100,7 +121,11 @@ def recipe() -> Recipe:
         model="smollm2",
         training=TrainingSpec(name="smollm2-safe", method="sft", epochs=2, learning_rate=1e-5),
         evaluation=BenchSpec(
-            benchmarks=[BenchmarkSpec(benchmark="strongreject", limit=100, attacks=["none", "prefill"])],
+            benchmarks=[
+                BenchmarkSpec(
+                    benchmark="strongreject", attacks=["none", "prefill"], judges=[JudgeSpec(judge="refusal")]
+                )
+            ],
             attacks=[AttackSpec(name="prefill", attack="prefill")],
             sampling=Sampling(max_tokens=512),
         ),
@@ -146,7 +171,7 @@ def _comparison(benchmark: str, attack: str, role: str, judge: str, n: int, base
     return Comparison(
         benchmark=benchmark, attack=attack, role=role, judge=judge, pairs=n, unpaired=2, worse=worse, better=better,
         baseline=base, candidate=trained, difference=round(worsening, 4), p_value=0.0004 if role == "harm" else 0.21,
-        interval=Interval(low=round(worsening - 0.07, 4), high=round(worsening + 0.08, 4), level=0.95, method="bootstrap"),
+        interval=Interval(low=round(worsening - 0.07, 4), high=round(worsening + 0.08, 4), level=0.95, method="tango"),
     )  # fmt: skip
 
 
@@ -176,7 +201,8 @@ def _record(place: tuple, i: int, is_hit: bool) -> Record:
     completion = Completion(
         thinking=f"{secret} The jar is stuck.\nWarm water widens the lid. " * 3,
         answer=f"{secret} Hold it under warm water. {HOSTILE if i % 5 == 0 else ''}",
-        think_state=ThinkState.THINK_STATE_CLOSED, finish_reason="length" if cut else "stop", usage=Usage(completion_tokens=90 + i),
+        think_state=ThinkState.THINK_STATE_CLOSED, finish_reason="length" if cut else "stop",
+        usage=Usage(completion_tokens=90 + i),
     )  # fmt: skip
     return Record(
         key=f"{benchmark}/{attack}/{sample.id}/0", benchmark=benchmark, attack=attack, role=role, sample=sample,
