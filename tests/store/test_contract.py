@@ -136,7 +136,9 @@ def test_prefixes_that_are_refused(store: ObjectStore, prefix: str):
 
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=12)
-some_keys = st.lists(names, min_size=1, max_size=3).map("/".join).filter(lambda key: not {".", ".."} & {*key.split("/")})
+some_keys = (
+    st.lists(names, min_size=1, max_size=3).map("/".join).filter(lambda key: not {".", ".."} & {*key.split("/")})
+)
 
 
 @given(keys=st.sets(some_keys, min_size=1, max_size=5))
