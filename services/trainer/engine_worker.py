@@ -1,0 +1,143 @@
+"""The DeepSpeed engine around a model: the same code on CPU and GPU, from one process to many.
+
+A plain torch AdamW is used and DeepSpeed's own communication kernel is left out, so nothing is compiled on first use.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import deepspeed.ops
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from lrm_safety import observe
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import TrainingSpec
+from services.trainer.ledger import Ledger
+from services.trainer.method import Batch, Method
+
+log = observe.logger(__name__)
+BETAS = (0.9, 0.95)
+BF16_MUST_WIN_BY = 1.25  # casting costs something too
+
+
+class Trained(torch.nn.Module):
+    """The model with its method: what the engine runs forward."""
+
+    def __init__(self, model: PreTrainedModel, method: Method) -> None:
+        super().__init__()
+        self.model, self._method = model, method
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        sums = self._method.loss(self.model, batch)
+        return sums.total, sums.correct  # the engine's hooks know tuples
+
+
+def join_processes() -> None:
+    """Connects the processes of this run: gloo on CPU, NCCL on GPU. RANK, WORLD_SIZE… come from the job."""
+    deepspeed.ops.__compatible_ops__ = {}  # else its shared-memory kernel is compiled here, which takes a minute
+    if torch.cuda.is_available():
+        torch.cuda.set_device(dist.get_node_local_rank(0))
+    deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model."""
+    transformers_logging.disable_progress_bar()
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"the base checkpoint cannot be loaded as a causal language model: {error}") from error
+    return model
+
+
+def make_engine(model: PreTrainedModel, method: Method, spec: TrainingSpec, precision: str) -> Any:
+    """A deepspeed.DeepSpeedEngine over Trained; engine.step() moves the weights once a whole batch has gone through."""
+    if spec.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    trained = Trained(model, method)
+    optimizer = torch.optim.AdamW(_groups(model, spec), lr=spec.learning_rate, betas=BETAS, fused=True)
+    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=_config(spec, precision))
+    return engine
+
+
+def choose_precision(spec: TrainingSpec, ledger: Ledger) -> str:
+    """fp32 or bf16. "auto" is bf16 on GPUs, and on CPUs that multiply faster in it; the run keeps its first choice."""
+    chosen = [spec.precision]
+    if spec.precision == "auto":
+        if dist.get_rank() == 0:
+            chosen = [ledger.choose("precision", "bf16" if _bf16_is_faster() else "fp32")]
+        dist.broadcast_object_list(chosen, device=device())
+    if chosen == ["bf16"] and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise InvalidInput("precision is 'bf16', which this GPU does not have; use fp32 or auto")
+    return chosen[0]
+
+
+def gradient_norm(engine: Any) -> float:
+    """Before clipping, at the end of a batch. Under ZeRO the engine knows it only after its step."""
+    if engine.zero_optimization():
+        norm = engine.get_global_grad_norm()
+        return float(norm) if norm is not None else 0.0
+    grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(grads))
+
+
+def _config(spec: TrainingSpec, precision: str) -> dict[str, Any]:
+    accumulation = spec.batch_size // (spec.micro_batch_size * spec.processes)
+    return {
+        "train_batch_size": spec.batch_size,
+        "train_micro_batch_size_per_gpu": spec.micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": spec.max_grad_norm,
+        "zero_optimization": {"stage": spec.zero_stage},
+        "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
+        "steps_per_print": None,
+    }
+
+
+def _groups(model: PreTrainedModel, spec: TrainingSpec) -> list[dict[str, Any]]:
+    """Biases and norms are not decayed."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _bf16_is_faster() -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    ratio = _gemm_seconds(torch.float32) / _gemm_seconds(torch.bfloat16)
+    log.info("bf16_probed", speedup=round(ratio, 2))
+    return ratio > BF16_MUST_WIN_BY
+
+
+def _gemm_seconds(dtype: torch.dtype) -> float:
+    """The best of a few multiplications in the shape of a small model's layers; bounded for CPUs that emulate bf16."""
+    left, right = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
+    best, deadline = float("inf"), time.perf_counter() + 0.3
+    while best == float("inf") or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def base_dtype(folder: Path) -> torch.dtype:
+    """The dtype a checkpoint is stored in, which its descendants keep."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    found = getattr(torch, str(name), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32

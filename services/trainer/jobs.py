@@ -1,0 +1,71 @@
+"""The jobs the trainer asks for: their commands, environments and sizes."""
+
+import os
+import sys
+from pathlib import Path
+
+from lrm_safety.jobs import JobSpec
+from lrm_safety.nouns import TrainingSpec
+from lrm_safety.settings import Settings
+
+BYTES_PER_PARAMETER = 24  # fp32 weights, gradients, two moments; bf16 copies; the reload that verifies the result
+PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
+
+
+def worker_job(settings: Settings, run: str, spec: TrainingSpec, parameters: float, attempt: int) -> JobSpec:
+    """A training takes every core there is: on one machine an engine waits for it, or it for the engine."""
+    cores = max(os.cpu_count() or 1, spec.processes)
+    module = ["services.trainer.worker", "--run", run, "--attempt", str(attempt)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spec.processes}"]
+    return JobSpec(
+        id=job_id(run, attempt),
+        command=[sys.executable, *(launcher if spec.processes > 1 else []), "-m", *module],
+        env={**_env(settings, cores // spec.processes), **({} if spec.processes > 1 else _alone())},
+        cpus=cores,
+        memory_gib=round(PROCESS_GIB * spec.processes + BYTES_PER_PARAMETER * parameters / 2**30, 1),
+        gpus=spec.processes if _has_gpu() else 0,
+    )
+
+
+def import_job(settings: Settings, run: str, attempt: int) -> JobSpec:
+    """An import: it holds the weights in fp32 at most twice."""
+    command = [sys.executable, "-m", "services.trainer.import_worker", "--run", run, "--attempt", str(attempt)]
+    return JobSpec(id=job_id(run, attempt), command=command, env=_env(settings, 1), cpus=1, memory_gib=3)
+
+
+def job_id(run: str, attempt: int) -> str:
+    return f"{run}-{attempt}"
+
+
+def _env(settings: Settings, threads: int) -> dict[str, str]:
+    """Where the job finds the store; keys and passwords come with the environment the runner gives every job."""
+    env = {
+        "LRM_STORE": settings.store,
+        "LRM_STATE": str(settings.state_dir),
+        "LRM_DATA": str(settings.data_dir),
+        "LRM_S3_ENDPOINT": settings.s3_endpoint,
+        "LRM_S3_SECURE": "1" if settings.s3_secure else "0",
+        "LRM_LOG_LEVEL": settings.log_level,
+        "HF_HUB_OFFLINE": "1" if settings.hub_offline else "0",
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    return env if _has_gpu() else {**env, "DS_ACCELERATOR": "cpu"}
+
+
+def _alone() -> dict[str, str]:
+    """What torchrun would say to the only process of a run. Port 0: any free one."""
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()

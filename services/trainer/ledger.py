@@ -1,0 +1,101 @@
+"""What a job of the trainer leaves in the store for its service, and for its own next attempt.
+
+    runs/<run>/job/progress.json                 rewritten at most once a second
+    runs/<run>/job/metrics/<attempt>-<step>      immutable rows; of a step trained twice the later attempt counts
+    runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so
+    runs/<run>/job/result.json                   the Checkpoint that came out, written last
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lrm_safety import errors, jsonl
+from lrm_safety.nouns import Checkpoint, Progress, TrainingMetrics
+from lrm_safety.store import ObjectStore
+
+WRITE_EVERY_S = 1.0
+
+
+@dataclass
+class Ledger:
+    """Written by one attempt of a job; read by anybody."""
+
+    store: ObjectStore
+    run: str
+    attempt: int = 0  # 0 = a reader
+    _rows: list[TrainingMetrics] = field(default_factory=list)
+    _wrote: float = 0.0
+
+    def progress(self, stage: str, done: float, total: float, unit: str) -> None:
+        """Shown at once for a new stage; within a stage at most once a second, with the newest metrics."""
+        if done and done < total and time.monotonic() - self._wrote < WRITE_EVERY_S:
+            return
+        now = Progress(stage=stage, done=done, total=total, unit=unit, metrics=self._newest())
+        self.flush()
+        self.store.write(f"{self._root}/progress.json", jsonl.dumps(now).encode())
+        self._wrote = time.monotonic()
+
+    def log_step(self, row: TrainingMetrics) -> None:
+        """Kept until the next `progress` or `flush`."""
+        self._rows.append(row)
+
+    def flush(self) -> None:
+        if self._rows:
+            key = f"{self._root}/metrics/{self.attempt:03d}-{self._rows[0].step:08d}.jsonl.zst"
+            self.store.write(key, jsonl.pack(self._rows))
+            self._rows = []
+
+    def fail(self, error: errors.LrmError) -> None:
+        self.flush()
+        record = {"kind": type(error).__name__, "message": str(error)}
+        self.store.write(f"{self._root}/error-{self.attempt}.json", json.dumps(record).encode())
+
+    def finish(self, result: Checkpoint) -> None:
+        self.flush()
+        self.store.write(f"{self._root}/result.json", jsonl.dumps(result).encode())
+
+    def choose(self, name: str, value: str) -> str:
+        """A choice made once for the whole run: the first attempt's, whatever later ones would prefer."""
+        key = f"{self._root}/choices/{name}"
+        return value if self.store.create(key, value.encode()) else self.store.read(key).decode()
+
+    def read_progress(self) -> Progress | None:
+        key = f"{self._root}/progress.json"
+        return jsonl.loads(Progress, self.store.read(key)) if self.store.stat(key) else None
+
+    def read_error(self, attempt: int) -> errors.LrmError | None:
+        """The error an attempt ended with; None when it was killed before it could say."""
+        key = f"{self._root}/error-{attempt}.json"
+        if not self.store.stat(key):
+            return None
+        record = json.loads(self.store.read(key))
+        kinds = {kind.__name__: kind for kind in errors.LrmError.__subclasses__()}
+        return kinds.get(record["kind"], errors.LrmError)(record["message"])
+
+    def read_result(self) -> Checkpoint | None:
+        key = f"{self._root}/result.json"
+        return jsonl.loads(Checkpoint, self.store.read(key)) if self.store.stat(key) else None
+
+    def read_metrics(self) -> Iterator[TrainingMetrics]:
+        """One row a step, in order."""
+        rows: dict[int, TrainingMetrics] = {}
+        for key in self.store.list(f"{self._root}/metrics/"):  # by attempt, so later ones overwrite
+            rows |= {row.step: row for row in jsonl.unpack(TrainingMetrics, self.store.read(key))}
+        yield from (rows[step] for step in sorted(rows))
+
+    def _newest(self) -> dict[str, float]:
+        if not self._rows:
+            return {}
+        row = self._rows[-1]
+        return {
+            "loss": row.loss,
+            "token_accuracy": row.token_accuracy,
+            "learning_rate": row.learning_rate,
+            "tokens_per_s": row.tokens_per_s,
+        }
+
+    @property
+    def _root(self) -> str:
+        return f"runs/{self.run}/job"

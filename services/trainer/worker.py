@@ -1,0 +1,195 @@
+"""Fine-tunes a checkpoint on a dataset: the job behind TrainerService.Train, on CPU or GPU, in one process or many.
+
+    python -m services.trainer.worker --run training-1f3a… --attempt 1      (under torchrun for several processes)
+
+A killed attempt loses at most the steps since the last resume point; the next one takes them again, with the same
+losses: examples, order and random numbers of a step depend on the seed and the step's number alone.
+"""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from lrm_safety import __version__, artefacts, jsonl, observe
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, TrainingMetrics, TrainingSpec
+from services.trainer import engine_worker, export_worker, method
+from services.trainer.attempt import Attempt, carry_out
+from services.trainer.encoding import EncodedSet, encode_all
+from services.trainer.plan import Plan
+from services.trainer.resume import ResumePoints, tag
+
+log = observe.logger(__name__)
+
+
+def work(attempt: Attempt) -> None:
+    """From the run's spec to a published Checkpoint; only rank 0 writes to the store."""
+    spec = attempt.run.spec.training
+    attempt.ledger.progress("preparing", 0, 1, "steps")
+    base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
+    folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "checkpoints")
+    encoded = encode_all(_examples(attempt), folder, spec)
+    engine_worker.join_processes()
+    precision = engine_worker.choose_precision(spec, attempt.ledger)
+    model = engine_worker.load_model(folder)
+    engine = engine_worker.make_engine(model, method.load(spec.method), spec, precision)
+    training = Training(attempt, engine, encoded)
+    training.run()
+    resolved = TrainingSpec()
+    resolved.CopyFrom(spec)
+    resolved.precision = precision
+    training.publish(base, folder, resolved)
+
+
+class Training:
+    """The optimizer steps of one attempt."""
+
+    def __init__(self, attempt: Attempt, engine: Any, encoded: EncodedSet) -> None:
+        self._attempt, self._engine, self._encoded = attempt, engine, encoded.examples
+        self._spec = attempt.run.spec.training
+        self._plan = Plan([len(example.ids) for example in encoded.examples], self._spec)
+        self._points = ResumePoints(attempt.store, attempt.run.id)
+        self._rank, self._device = dist.get_rank(), engine_worker.device()
+        self._scratch = attempt.settings.state_dir / "training" / attempt.run.id
+        log.info(
+            "training_prepared",
+            run=attempt.run.id,
+            examples=len(encoded.examples),
+            dropped_too_long=encoded.dropped,
+            steps=self._plan.steps,
+        )
+
+    def run(self) -> None:
+        """All steps that are not done yet, with a resume point now and then."""
+        done = self._resume()
+        for step in range(done, self._plan.steps):
+            row = self._step(step)
+            if self._rank == 0:
+                self._attempt.ledger.log_step(row)
+                self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
+            if self._plan.saves_after(step):
+                self._save(step + 1)
+
+    def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
+        """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
+        parameters = list(self._engine.module.parameters())
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
+            if self._rank == 0:
+                self._publish(base, folder, spec)
+        dist.barrier()
+
+    def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
+        ledger, out, model = self._attempt.ledger, self._scratch / "result", self._engine.module.model
+        ledger.progress("publishing", 0, 1, "checkpoints")
+        export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out)
+        export_worker.verify_folder(out, model, self._encoded[0].ids)
+        lineage = Lineage(
+            base=spec.base,
+            dataset=spec.dataset,
+            training=spec,
+            run=self._attempt.run.id,
+            code_version=__version__,
+            licence=base.lineage.licence,
+        )
+        size = export_worker.count_parameters(out)
+        checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
+        ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
+        self._points.clear()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _step(self, step: int) -> TrainingMetrics:
+        """One optimizer step over batch_size examples; its gradient is the mean over all their trained tokens."""
+        started = time.perf_counter()
+        torch.manual_seed(((self._spec.seed << 32) + step) * self._spec.processes + self._rank)
+        rate = self._plan.learning_rate(step)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        seen = [self._encoded[index] for index in self._plan.examples(step)]
+        targets = sum(len(example.ids) - example.start for example in seen)
+        sums = torch.zeros(2, device=self._device)
+        micros = self._plan.micros(step, self._rank)
+        for number, micro in enumerate(micros, start=1):
+            total, correct = self._engine(self._batch(micro))
+            sums += torch.stack([total.detach(), correct])
+            self._require_finite(total.item(), "loss", step)
+            self._engine.backward(total * (len(micros) * self._spec.processes / targets))
+            norm = self._advance(step, is_last=number == len(micros))
+        dist.all_reduce(sums)
+        row = TrainingMetrics(step=step + 1, epoch=self._plan.epoch(step), learning_rate=rate, grad_norm=norm)
+        row.loss, row.token_accuracy = (sums / targets).tolist()
+        row.tokens_per_s = sum(len(example.ids) for example in seen) / (time.perf_counter() - started)
+        return row
+
+    def _advance(self, step: int, is_last: bool) -> float:
+        """Tells the engine that a micro-batch is through; with the last one the weights move. The gradient's norm."""
+        early = is_last and not self._engine.zero_optimization()
+        norm = engine_worker.gradient_norm(self._engine) if early else 0.0
+        self._require_finite(norm, "gradient", step)
+        self._engine.step()
+        if is_last and not early:
+            norm = engine_worker.gradient_norm(self._engine)
+            self._require_finite(norm, "gradient", step)
+        return norm
+
+    def _require_finite(self, value: float, what: str, step: int) -> None:
+        if not math.isfinite(value):
+            raise InvalidInput(
+                f"the {what} is not finite at step {step + 1} of {self._plan.steps}; lower learning_rate, or set "
+                f"precision: fp32 (resume point kept: step {self._points.newest()})"
+            )
+
+    def _batch(self, micro: list[int]) -> method.Batch:
+        """Padded on the right to the longest; see method.Batch."""
+        examples = [self._encoded[index] for index in micro]
+        length = max(len(example.ids) for example in examples)
+        ids = torch.zeros(len(examples), length, dtype=torch.long)
+        is_target = torch.zeros(len(examples), length, dtype=torch.bool)
+        for row, example in enumerate(examples):
+            ids[row, : len(example.ids)] = torch.tensor(example.ids)
+            is_target[row, example.start : len(example.ids)] = True
+        return method.Batch(ids.to(self._device), is_target.to(self._device))
+
+    def _save(self, done: int) -> None:
+        """A resume point: written by all processes to the scratch folder, put into the store by the first."""
+        self._engine.save_checkpoint(self._scratch, tag=tag(done), save_latest=False)
+        dist.barrier()
+        if self._rank == 0:
+            self._attempt.ledger.flush()
+            self._points.upload(done, self._scratch / tag(done))
+            shutil.rmtree(self._scratch / tag(done))
+        dist.barrier()
+
+    def _resume(self) -> int:
+        """Steps done before this attempt; loads the newest resume point if there is one."""
+        done = self._points.newest()
+        if done:
+            if dist.get_node_local_rank(0) == 0:
+                self._points.download(done, self._scratch)
+            dist.barrier()
+            self._engine.load_checkpoint(self._scratch, tag=tag(done))
+            dist.barrier()
+            if self._rank == 0:
+                shutil.rmtree(self._scratch / tag(done))
+            log.info("training_resumed", run=self._attempt.run.id, step=done)
+        return done
+
+
+def _examples(attempt: Attempt) -> Iterator[Example]:
+    """The rows of the dataset, in the order of its files."""
+    dataset = artefacts.find(attempt.store, "datasets", Dataset, attempt.run.spec.training.dataset)
+    folder = artefacts.fetch(attempt.store, "datasets", dataset, attempt.settings.state_dir / "datasets")
+    for entry in dataset.files:
+        if entry.path.endswith(".jsonl.zst"):
+            yield from jsonl.unpack(Example, (folder / entry.path).read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(work))
