@@ -4,12 +4,14 @@ Exit codes, the same for every command: 0 done (or PASS), 1 BLOCK, 2 INCONCLUSIV
 """
 
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
 
-import click
 import typer
+from rich.text import Text
+from typer.exceptions import TyperException
 
 from lrm_safety import observe
 from lrm_safety.cli._output import errors
@@ -36,18 +38,24 @@ def main() -> None:
     observe.configure(Settings.from_env())
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = EXIT_ERROR
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+    except TyperException as error:
+        _say(
+            type(error).__name__, f"{error.format_message()} See: lrm {' '.join(_command())} --help".replace("  ", " ")
+        )
+        code = EXIT_ERROR
     except LrmError as error:
-        _say(error)
+        _say(type(error).__name__, str(error))
         code = EXIT_ERROR
     sys.exit(code or 0)
 
 
-def _say(error: LrmError) -> None:
+def _command() -> list[str]:
+    return list(itertools.takewhile(lambda word: word.isalpha(), sys.argv[1:]))[:1]
+
+
+def _say(kind: str, message: str) -> None:
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": type(error).__name__, "message": str(error)}) + "\n")
-    errors.print(f"[bold red]error[/]: {click.style(str(error))}", highlight=False, soft_wrap=True)
+        sys.stdout.write(json.dumps({"error": kind, "message": message}) + "\n")
+    errors.print(Text.assemble(("error", "bold red"), ": ", message), soft_wrap=True)
