@@ -21,9 +21,9 @@ from tests.store.seaweed import BINARY, KEY, SECRET, Seaweed
 
 @contextmanager
 def proxy(port: int, cuts: Callable[[bytes], int | None]) -> Iterator[tuple[int, list[bytes]]]:
-    """A TCP proxy that cuts an answer: cuts(request) is how many bytes of it pass, None = all. One request a connection.
+    """A TCP proxy that cuts answers: of the one to `request`, cuts(request) bytes pass (None = all of it).
 
-    Yields its port and the requests it cut.
+    One request a connection. Yields its port and the requests it cut.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     cut: list[bytes] = []
@@ -44,6 +44,7 @@ def proxy(port: int, cuts: Callable[[bytes], int | None]) -> Iterator[tuple[int,
             while answer := far.recv(1 << 14):
                 near.sendall(answer if left is None else answer[:left])
                 left = None if left is None else max(0, left - len(answer))
+            near.shutdown(socket.SHUT_RDWR)  # ends the pump, which would keep the connection open
 
     def serve() -> None:
         while True:
