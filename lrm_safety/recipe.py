@@ -97,7 +97,7 @@ def _resolve_evaluation(recipe: Recipe) -> None:
     evaluation = recipe.evaluation
     if not evaluation.benchmarks:
         raise InvalidInput(f"recipe {recipe.name}: `evaluation.benchmarks` is empty; see `lrm list benchmarks`")
-    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=512)
+    sampling = Sampling(temperature=0.0, top_p=1.0)  # max_tokens: each benchmark has its own
     sampling.MergeFrom(evaluation.sampling)
     evaluation.sampling.CopyFrom(sampling)
     named = {attack.name or attack.attack for attack in evaluation.attacks}

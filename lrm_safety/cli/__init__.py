@@ -4,7 +4,6 @@ Exit codes, the same for every command: 0 done (or PASS), 1 BLOCK, 2 INCONCLUSIV
 """
 
 import importlib
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -49,10 +48,6 @@ def main() -> None:
         _say(type(error).__name__, str(error))
         code = EXIT_ERROR
     sys.exit(code or 0)
-
-
-def _command() -> list[str]:
-    return list(itertools.takewhile(lambda word: word.isalpha(), sys.argv[1:]))[:1]
 
 
 def _say(kind: str, message: str) -> None:

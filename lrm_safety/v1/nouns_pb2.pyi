@@ -228,7 +228,7 @@ class Sampling(google.protobuf.message.Message):
     top_p: builtins.float
     """unset = 1"""
     max_tokens: builtins.int
-    """0 = 512"""
+    """0 = the benchmark's own, else 512"""
     seed: builtins.int
     repetition_penalty: builtins.float
     """0 = 1 (off)"""
