@@ -60,7 +60,7 @@
 
   function filter() {
     const wanted = {};
-    for (const name of ["benchmark", "attack", "flip", "label"]) wanted[name] = form.elements[name].value;
+    for (const name of ["benchmark", "attack", "flip", "label"]) wanted[name] = form.elements[name]?.value;
     const text = form.elements.text.value.trim();
     const pattern = text ? new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i") : null;
     const names = shownSides();

@@ -28,7 +28,7 @@ from lrm_safety.report.facts import (
     verdict_of,
 )
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
-from lrm_safety.report.samples import embedded
+from lrm_safety.report.samples import FLIP_ORDER, embedded
 from lrm_safety.report.templates import read_page, render
 
 STYLES = ("colours.css", "plot.css", "report.css")
@@ -113,7 +113,7 @@ def _filters(samples: dict[str, Any] | None) -> dict[str, list[str]]:
         "benchmark": list(dict.fromkeys(sorted(sample["benchmark"] for sample in members))),
         "attack": list(dict.fromkeys(sorted(sample["attack"] for sample in members))),
         "label": list(dict.fromkeys(sorted(verdict["label"] for verdict in verdicts if verdict["label"]))),
-        "flip": [flip for flip in ("worse", "better", "same", "unpaired") if any(s["flip"] == flip for s in members)],
+        "flip": [flip for flip in FLIP_ORDER if flip and any(sample["flip"] == flip for sample in members)],
     }
 
 

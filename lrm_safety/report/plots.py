@@ -31,7 +31,7 @@ class Sheet:
 
 
 WIDE = Sheet(width=860, left=250, right=660, row=46, text_y=20, dots_y=23, letters=26)
-NARROW = Sheet(width=380, left=28, right=352, row=78, text_y=18, dots_y=55, letters=24)
+NARROW = Sheet(width=380, left=30, right=342, row=78, text_y=18, dots_y=55, letters=24)
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ def _mark(row: Row, rows: list[Row], sheet: Sheet, y: float) -> Mark:
     cells = [cell for cell in (row.baseline, row.candidate) if cell]
     counts = " · ".join(dict.fromkeys(f"{cell.n:,}" for cell in cells))
     is_shared = sum((m.benchmark, m.attack) == (row.benchmark, row.attack) for m in rows) > 1
-    said = [row.attack if row.attack != "none" else "no attack", row.judge if is_shared else "", f"n {counts}"]
+    how = (row.attack if row.attack != "none" else "no attack") + (f", {row.judge}" if is_shared else "")
     change = row.change
     middle = y + sheet.dots_y
     gap = 6 if len(cells) == 2 else 0
     return Mark(
         y=y,
         label=_shorten(row.benchmark, sheet.letters),
-        detail=_shorten(", ".join(part for part in said if part), sheet.letters + 6),
+        detail=f"{_shorten(how, sheet.letters + 2 - len(counts))}, n {counts}",
         values=wording.both(wording.value(row.baseline), wording.value(row.candidate), len(cells) == 2),
         change=f"{wording.points(change.value)} points" if change else "",
         tone=change.word if change else "unclear",

@@ -13,6 +13,7 @@ from lrm_safety.report.facts import (
     Row,
     baseline_of,
     candidate_of,
+    deciding_judges,
     meaning_of,
     reasons_of,
     roles_in,
@@ -36,7 +37,7 @@ def terminal(data: ReportData, console: Console) -> None:
     for role, members in roles_in(rows).items():
         console.print(_role(role, members, sides), width=width)
     if any(row.comparison for row in rows):
-        console.print(_flips(rows))
+        console.print(_flips(rows, deciding_judges(data.outcome)))
 
 
 def _banner(outcome: RecipeOutcome) -> Panel:
@@ -48,7 +49,9 @@ def _banner(outcome: RecipeOutcome) -> Panel:
     lines = [Text(f"{verdict}  {meaning_of(outcome)}", style=f"bold {colour}")]
     lines += [Text(f"• {wording.plain(reason)}") for reason in reasons_of(outcome)]
     lines += [Text(models, style="dim")] if models else []
-    title = Text(wording.plain(outcome.recipe.name or outcome.run or "report"), style="bold")
+    title = Text(
+        wording.plain(outcome.recipe.name or outcome.run or "report"), style="bold", no_wrap=True, overflow="ellipsis"
+    )
     return Panel(Group(*lines), title=title, title_align="left", box=HEAVY, border_style=colour)
 
 
@@ -109,7 +112,8 @@ def _counts(row: Row, field: str) -> str:
     return wording.both(wording.count(row.baseline, field), wording.count(row.candidate, field), is_paired)
 
 
-def _flips(rows: list[Row]) -> Text:
-    compared = [row.comparison for row in rows if row.comparison]
+def _flips(rows: list[Row], judges: dict[str, str]) -> Text:
+    deciding = [row for row in rows if judges.get(row.benchmark, row.judge) == row.judge]
+    compared = [row.comparison for row in deciding if row.comparison]
     worse, better, pairs = (sum(getattr(c, name) for c in compared) for name in ("worse", "better", "pairs"))
     return Text(f"Of {pairs:,} sample pairs {better:,} got better and {worse:,} got worse.", style="dim")

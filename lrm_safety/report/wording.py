@@ -61,7 +61,8 @@ def count(cell: Cell | None, field: str) -> str:
 
 
 def both(baseline: str, candidate: str, is_paired: bool) -> str:
-    """`1 → 2`; one number where only one model was measured."""
+    """`1 → 2`; one number where only one model was measured or neither has one."""
+    is_paired = is_paired and (baseline, candidate) != (NOTHING, NOTHING)
     return f"{baseline} → {candidate}" if is_paired else baseline if candidate == NOTHING else candidate
 
 

@@ -64,6 +64,19 @@ def test_hostile_names_do_no_harm(browser: Chromium, tmp_path: Path) -> None:
     assert browser.complaints() == []
 
 
+def test_one_model_alone_can_be_browsed(browser: Chromium, tmp_path: Path) -> None:
+    data = report_data()
+    data.outcome.ClearField("candidate")
+    path = tmp_path / "one.html"
+    path.write_text(html(data), encoding="utf-8")
+    browser.open(path)
+    assert browser.evaluate(COUNT) == "1–20 of 340"
+    assert choose(browser, "label", "=compliance") == "1–20 of 143 (340 in all)"
+    browser.evaluate("document.querySelector('.head').click()")
+    assert browser.evaluate("document.querySelectorAll('.side').length") == 1
+    assert browser.complaints() == []
+
+
 def test_filters_meet(page: Chromium) -> None:
     assert page.evaluate(COUNT) == "1–20 of 340"
     assert choose(page, "benchmark", "strongreject") == "1–20 of 200 (340 in all)"

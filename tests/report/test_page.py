@@ -121,6 +121,13 @@ def test_the_plot_is_sound_xml_that_stands_alone(data: ReportData) -> None:
     assert "n 100" in text and "62.0 % → 8.0 %" in text and "−54.0 points" in text and "@import" not in text
 
 
+def test_a_long_attack_name_leaves_room_for_n() -> None:
+    data = report_data()
+    for card in (data.outcome.baseline, data.outcome.candidate):
+        card.cells[1].attack = "an_attack_with_a_name_that_is_far_too_long"
+    assert "…, n 100" in axes_svg(data)
+
+
 def test_curves_leave_out_what_is_no_number() -> None:
     metrics = report_data().metrics
     metrics[3].loss = float("inf")
