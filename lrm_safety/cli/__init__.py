@@ -40,9 +40,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except TyperException as error:
-        _say(
-            type(error).__name__, f"{error.format_message()} See: lrm {' '.join(_command())} --help".replace("  ", " ")
-        )
+        if error.format_message():  # else help was shown, because nothing was asked
+            _say(type(error).__name__, f"{error.format_message()} See: lrm --help")
         code = EXIT_ERROR
     except LrmError as error:
         _say(type(error).__name__, str(error))

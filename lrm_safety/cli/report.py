@@ -34,7 +34,9 @@ def add_to(app: typer.Typer) -> None:
 
 def report(
     run: Annotated[str, typer.Argument(help="A recipe's or a bench run's id; default the newest recipe's.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Also write report.html, .md and .json into this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write report.html, .md, .json and axes.svg into this folder.")
+    ] = None,
     samples: Annotated[bool, typer.Option(help="Put the samples into the page; leave them out to publish it.")] = True,
     json: AsJson = False,
 ) -> None:
@@ -50,14 +52,14 @@ def report(
 
 
 def gather(clients: Clients, run: str) -> ReportData:
-    """Everything a report shows of a run, by RPC."""
+    """Everything a report shows of a run, by RPC; its records are read when they are asked for."""
     outcome = rpc(clients.bench.GetOutcome, GetOutcomeRequest(run=run))
     dataset = rpc(clients.data.GetDataset, GetDatasetRequest(dataset=outcome.dataset)) if outcome.dataset else None
     request = ReadMetricsRequest(run=outcome.training_run)
     metrics = list(rpc_stream(clients.trainer.ReadMetrics, request)) if outcome.training_run else []
-    runs = [card.run for card in (outcome.baseline, outcome.candidate) if card.run]
-    fetched = {id_: list(rpc_stream(clients.bench.ReadRecords, ReadRecordsRequest(run=id_))) for id_ in runs}
-    return ReportData(outcome, dataset, metrics, lambda id_: iter(fetched[id_]))
+    return ReportData(
+        outcome, dataset, metrics, lambda id_: rpc_stream(clients.bench.ReadRecords, ReadRecordsRequest(run=id_))
+    )
 
 
 def write(data: ReportData, folder: Path, samples: bool = True) -> Path:
