@@ -83,7 +83,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             yield Row(path, before + 1, fields)
             before = reader.line_num
     except csv.Error as error:
-        raise InvalidInput(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        raise InvalidInput(f"{path}, line {before + 1}: the row that begins there is not CSV ({error})") from None
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[Row]:

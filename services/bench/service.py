@@ -64,7 +64,7 @@ class BenchServicer(BenchServiceServicer):
         if plan.endpoint.state != READY and not self._is_done(run_id("bench", spec, *plan.inputs)):
             state = EndpointState.Name(plan.endpoint.state)
             raise Conflict(
-                f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is ready, then ask again"
+                f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is, then ask again"
             )
         return self._host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs)
 
