@@ -1,0 +1,153 @@
+"""Builds: deterministic by spec and seed, counted to the last row, refused in clear words, never half published."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrm_safety.errors import Cancelled, InvalidInput, NotFound
+from lrm_safety.nouns import Dataset, DatasetSpec, Example, FilterSpec
+from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
+from services.data import build
+from services.data.build import in_seeded_order, plan
+from services.data.reading import read_examples
+from tests.data.files import Listener, dataset, jsonl, part
+
+
+def carry_out(spec: DatasetSpec, settings: Settings, store: ObjectStore) -> Dataset:
+    return plan(spec, settings, store).carry_out(Listener(), store, settings.state_dir / "data")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return jsonl(
+        tmp_path / "rows.jsonl", [{"id": n, "prompt": f"Question {n}?", "answer": f"Nr {n}"} for n in range(50)]
+    )
+
+
+def test_same_spec_same_bytes(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    spec = dataset(part(rows, count=20))
+    first = carry_out(spec, settings, store)
+    assert carry_out(spec, settings, store).digest == first.digest
+    assert carry_out(dataset(part(rows, count=20), seed=2), settings, store).digest != first.digest
+
+
+def test_a_greater_count_only_adds(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    drawn = [
+        {each.id for each in read_examples(store, carry_out(dataset(part(rows, count=n)), settings, store))}
+        for n in (10, 20, 50)
+    ]
+    assert [len(each) for each in drawn] == [10, 20, 50]
+    assert drawn[0] < drawn[1] < drawn[2]
+    every = carry_out(dataset(part(rows)), settings, store)
+    assert {each.id for each in read_examples(store, every)} == drawn[2]
+
+
+def test_parts_are_mixed_and_say_where_they_come_from(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    spec = dataset(part(rows, name="a", count=30), part(rows, builder="nocot", count=30), part("math", source="demo"))
+    made = carry_out(spec, settings, store)
+    examples = list(read_examples(store, made))
+    assert made.examples == len(examples) == 30 + 30 + 240
+    assert len({each.id for each in examples}) == len(examples)  # the same rows in two parts stay apart
+    assert [each.name for each in made.parts] == ["a", "nocot_1", "as_written_2"]
+    assert {each.id.split("/")[0] for each in examples[:60]} == {"a", "nocot_1", "as_written_2"}
+    one = next(each for each in examples if each.id == "as_written_2/math-sum-03")
+    assert (one.provenance.source, one.provenance.row, one.provenance.builder) == ("demo/math", 3, "as_written")
+    assert [each.licence for each in made.parts] == ["", "", "Apache-2.0"]
+
+
+def test_every_row_is_accounted_for(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    texts = ["one", "One!", "two", "", "a very long prompt indeed", "three", "four", "five"]
+    path = jsonl(tmp_path / "a.jsonl", [{"prompt": text, "answer": "x"} for text in texts])
+    filters = [FilterSpec(filter="exact"), FilterSpec(filter="length", options={"words": "4"})]
+    spec = dataset(part(path, count=3, options={"licence": "CC0-1.0"}), filters=filters)
+    (counts,) = carry_out(spec, settings, store).parts
+    assert (counts.read, counts.kept, counts.licence) == (8, 3, "CC0-1.0")
+    assert dict(counts.dropped) == {"same prompt": 1, "empty prompt": 1, "too many words": 1, "not drawn": 2}
+    assert counts.read == counts.kept + sum(counts.dropped.values())
+
+
+def test_ids_that_a_file_repeats(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"id": "x", "prompt": f"{n}?", "answer": "y"} for n in range(3)])
+    made = carry_out(dataset(part(path, name="p")), settings, store)
+    assert {each.id for each in read_examples(store, made)} == {"p/x", "p/x@2", "p/x@3"}
+
+
+def test_shards(rows: Path, settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SHARD_EXAMPLES", 20)
+    made = carry_out(dataset(part(rows)), settings, store)
+    assert [each.path for each in made.files] == [f"examples-{n:05d}.jsonl.zst" for n in range(3)]
+    whole = [each.id for each in read_examples(store, made)]
+    assert len(whole) == 50
+    assert [each.id for each in read_examples(store, made, limit=25)] == whole[:25]
+
+
+def test_the_order_does_not_depend_on_the_file(rows: Path) -> None:
+    examples = [Example(id=str(n)) for n in range(30)]
+    assert in_seeded_order(examples, "1") == in_seeded_order(reversed(examples), "1") != in_seeded_order(examples, "2")
+
+
+def test_specs_that_make_no_sense(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    def refused(spec: DatasetSpec, says: str) -> None:
+        with pytest.raises((InvalidInput, NotFound), match=says):
+            plan(spec, settings, store)
+
+    refused(dataset(), "has no `parts`")
+    refused(dataset(part(rows, count=-1)), "count is -1")
+    refused(dataset(part(rows, name="a"), part(rows, name="a")), "more than one part a")
+    refused(dataset(part(rows), name="a/b"), "name 'a/b'")
+    refused(dataset(part(rows), name=""), "name ''")
+    refused(dataset(part(rows, options={"colour": "red"})), "no option colour")
+    refused(dataset(part(rows, builder="magic")), "no builder is named 'magic'")
+    refused(dataset(part(rows), filters=[FilterSpec(filter="magic")]), "no filter is named 'magic'")
+    refused(dataset(part("no/such.jsonl")), "there is no file")
+    refused(DatasetSpec(name="a", parts=[part(rows)], tokenizer="nobody"), "nobody")
+
+
+def test_more_than_there_are(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    spec = dataset(part(rows, name="p", count=51), filters=[FilterSpec(filter="length", options={"words": "3"})])
+    with pytest.raises(
+        InvalidInput, match=r"part p asks for 51 examples; .* gives 0 \(50 rows read, 50 dropped: too many"
+    ):
+        carry_out(spec, settings, store)
+    assert list(store.list("datasets/")) == []
+
+
+def test_nothing_left(tmp_path: Path, rows: Path, settings: Settings, store: ObjectStore) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InvalidInput, match="would be empty: part as_written_0: 0 rows read"):
+        carry_out(dataset(part(tmp_path / "empty.jsonl")), settings, store)
+    with pytest.raises(InvalidInput, match="would be empty"):
+        carry_out(dataset(part(rows), filters=[FilterSpec(filter="length", options={"words": "1"})]), settings, store)
+    assert list(store.list("datasets/")) == []
+
+
+def test_a_build_that_is_stopped_leaves_nothing(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    class Stopping(Listener):
+        def progress(self, stage: str, done: float, total: float, unit: str) -> None:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        plan(dataset(part(rows)), settings, store).carry_out(Stopping(), store, settings.state_dir)
+    assert list(store.list("datasets/")) == []
+
+
+def test_the_scratch_folder_is_gone_and_an_old_one_does_no_harm(
+    rows: Path, settings: Settings, store: ObjectStore
+) -> None:
+    scratch = settings.state_dir / "data" / "dataset-test"
+    scratch.mkdir(parents=True)
+    (scratch / "examples-00000.jsonl.zst").write_bytes(b"half of a")
+    (scratch / "examples-00001.jsonl.zst").write_bytes(b"killed build")
+    made = carry_out(dataset(part(rows)), settings, store)
+    assert len(list(read_examples(store, made))) == 50
+    assert not scratch.exists()
+
+
+def test_what_decides_the_result_is_in_the_inputs(rows: Path, settings: Settings, store: ObjectStore) -> None:
+    spec = dataset(part(rows), filters=[FilterSpec(filter="exact")])
+    before = plan(spec, settings, store).inputs
+    assert plan(spec, replace(settings, hub_offline=True), store).inputs == before
+    rows.write_text(rows.read_text() + '{"prompt": "One more?", "answer": "Yes."}\n')
+    assert plan(spec, settings, store).inputs != before
