@@ -1343,6 +1343,7 @@ class Endpoint(google.protobuf.message.Message):
     JOB_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     THINK_STYLE_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     """OpenAI-compatible base, ending in /v1"""
@@ -1358,7 +1359,9 @@ class Endpoint(google.protobuf.message.Message):
     job: builtins.str
     error: builtins.str
     think_style: builtins.str
-    """auto | tags | none; see lrm_safety/thinking.py"""
+    """auto | tags | opened | s1 | none; see lrm_safety/thinking.py"""
+    precision: builtins.str
+    """fp32 | bf16; with the engine, the numerics class of its answers"""
     def __init__(
         self,
         *,
@@ -1372,8 +1375,9 @@ class Endpoint(google.protobuf.message.Message):
         job: builtins.str = ...,
         error: builtins.str = ...,
         think_style: builtins.str = ...,
+        precision: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "engine", b"engine", "error", b"error", "job", b"job", "model", b"model", "name", b"name", "state", b"state", "think_style", b"think_style", "url", b"url", "weights_digest", b"weights_digest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "engine", b"engine", "error", b"error", "job", b"job", "model", b"model", "name", b"name", "precision", b"precision", "state", b"state", "think_style", b"think_style", "url", b"url", "weights_digest", b"weights_digest"]) -> None: ...
 
 global___Endpoint = Endpoint
 
