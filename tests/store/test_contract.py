@@ -113,7 +113,7 @@ def test_list_goes_past_one_page(store: ObjectStore):
 @pytest.mark.parametrize(
     "key",
     ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a/.", "a\\b", "a\nb", "a\0b", ".tmp/a", "\ud800", LONG, LONGER],
-    ids=ascii,
+    ids=lambda key: ascii(key[:9]),
 )
 def test_keys_that_are_refused(store: ObjectStore, tmp_path: Path, key: str):
     (tmp_path / "file").write_bytes(b"1")
