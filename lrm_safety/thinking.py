@@ -40,6 +40,7 @@ STYLES: dict[str, tuple[Tags, ...]] = {
         S1,
     ),
     "tags": (THINK,),
+    "opened": (THINK,),  # the server's template opens the thought and does not send the tag back
     "s1": (S1,),
     "none": (),
 }
@@ -71,6 +72,7 @@ def split(text: str, *, style: str = "auto", prompt_opened: bool = False) -> Spl
     """
     if style not in STYLES:
         raise InvalidInput(f"think style {style!r} is not known; expected one of: {', '.join(STYLES)}")
+    prompt_opened = (prompt_opened and bool(STYLES[style])) or style == "opened"
     candidates = STYLES[style][:1] if prompt_opened else STYLES[style]
     tags, marks = _first_in_use(text, candidates, prompt_opened)
     if tags is None:

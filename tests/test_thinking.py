@@ -76,8 +76,13 @@ def test_styles_know_only_their_tags() -> None:
     assert split("a\n<|im_start|>answer\nb", style="s1", prompt_opened=True) == Split("a", "b", "closed")
 
 
+def test_opened_style_starts_inside_the_thought() -> None:
+    assert split("a", style="opened") == Split("a", "", "truncated")
+    assert split("<think>a</think>b", style="opened") == Split("a", "b", "closed")
+
+
 def test_unknown_style_names_the_known() -> None:
-    with pytest.raises(InvalidInput, match="auto, tags, s1, none"):
+    with pytest.raises(InvalidInput, match="auto, tags, opened, s1, none"):
         split("a", style="xml")
 
 

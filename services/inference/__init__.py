@@ -1,0 +1,1 @@
+"""Models behind OpenAI-compatible endpoints: deploys engines as Jobs, streams Completions, remembers them."""

@@ -1,0 +1,1 @@
+"""Engines, one file each; see services/inference/engine.py."""
