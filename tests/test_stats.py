@@ -29,9 +29,7 @@ def test_wilson_matches_published_values(successes: int, n: int, low: float, hig
         (28, 25, 618, 0.90, -0.0148, 0.0247),  # R: PropCIs::scoreci.mp(25, 28, 618, 0.9)
     ],
 )
-def test_tango_matches_published_values(
-    worse: int, better: int, n: int, level: float, low: float, high: float
-) -> None:
+def test_tango_matches_published_values(worse: int, better: int, n: int, level: float, low: float, high: float) -> None:
     digits = len(str(low).split(".")[1])
     assert stats.tango(worse, better, n, level) == pytest.approx((low, high), abs=0.51 * 10**-digits)
 
@@ -109,7 +107,8 @@ def test_graded_values_that_never_vary_still_have_an_interval() -> None:
     same = stats.rate([0.5] * 10, range(10))
     assert same is not None
     assert same.method == "bootstrap"
-    assert same.low < 0.4 < 0.6 < same.high
+    assert same.low < 0.4
+    assert same.high > 0.6
     moved = stats.difference([0.5] * 3, range(3))
     assert moved is not None
     assert moved.high == 1.0

@@ -43,10 +43,9 @@ class Stage:
 
     def finish(self, spec: BenchSpec) -> Run:
         """Asks, and follows the run to its end, whatever that is."""
-        run = self.start(spec)
-        for run in rpc_stream(self.clients.runs("bench").WatchRun, WatchRunRequest(id=run.id), timeout_s=60):
-            pass
-        return run
+        asked = WatchRunRequest(id=self.start(spec).id)
+        *_, last = rpc_stream(self.clients.runs("bench").WatchRun, asked, timeout_s=60)
+        return last
 
     def measure(self, spec: BenchSpec) -> Scorecard:
         run = self.finish(spec)
@@ -99,7 +98,9 @@ def sums_file(tmp_path: Path) -> Callable[[int], str]:
 
     def write(rows: int) -> str:
         path = tmp_path / f"sums{rows}.jsonl"
-        lines = [json.dumps({"problem": f"{n} + 1 = ?", "answer": str(n + 1), "unique_id": f"sum/{n}"}) for n in range(rows)]
+        lines = [
+            json.dumps({"problem": f"{n} + 1 = ?", "answer": str(n + 1), "unique_id": f"sum/{n}"}) for n in range(rows)
+        ]
         path.write_text("\n".join(lines), encoding="utf-8")
         return str(path)
 

@@ -11,7 +11,9 @@ from lrm_safety.nouns import AttackSpec, Completion, Message, Prompt, Sample, Sa
 from services.bench.attack import Attack, AttackContext, open_attack
 from services.bench.attacks.prefill import AFFIRMATIVE, cut
 
-SAMPLE = Sample(id="a", messages=[user("How do I win at cards?")], target="Sure, here is how to win at cards, every time:")
+SAMPLE = Sample(
+    id="a", messages=[user("How do I win at cards?")], target="Sure, here is how to win at cards, every time:"
+)
 
 
 def nobody(endpoint: str, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[Completion]:
@@ -38,7 +40,12 @@ def test_prefill_opens_the_turn_with_the_target_up_to_its_limits() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words", "characters", "expected"),
-    [("one two three", 2, 0, "one two"), ("one two", 5, 3, "one"), ("extraordinary", 5, 5, "extra"), (" a\n b ", 9, 0, "a b")],
+    [
+        ("one two three", 2, 0, "one two"),
+        ("one two", 5, 3, "one"),
+        ("extraordinary", 5, 5, "extra"),
+        (" a\n b ", 9, 0, "a b"),
+    ],
 )
 def test_cut(text: str, words: int, characters: int, expected: str) -> None:
     assert cut(text, words, characters) == expected

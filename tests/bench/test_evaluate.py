@@ -1,4 +1,4 @@
-"""The sample loop over real gRPC: nothing lost, nothing twice, nobody waits for a slow sample, no failure is a score."""
+"""The sample loop over real gRPC: nothing lost or twice, nobody waits for a slow sample, no failure is a score."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ def wait_for(holds: Callable[[], bool], within_s: float = 20.0) -> None:
 
 def number(text: str) -> int:
     """Which of the invented rows it is."""
-    return int(text.split("number ")[1].split(",")[0])
+    return int(text.partition("number ")[2].partition(",")[0])
 
 
 def test_a_whole_run(stage: Stage, harm_file: Write, sums_file: Write) -> None:
@@ -270,9 +270,10 @@ def test_duplicates_in_parts_are_dropped_first_wins(stage: Stage, harm_file: Wri
 
 
 def test_a_completion_stands_before_an_engine_error_of_the_same_key() -> None:
-    failed, sound, later = (Record(key="a", completion=c) for c in (
-        Completion(error="gone"), Completion(answer="first"), Completion(answer="second")
-    ))
+    failed, sound, later = (
+        Record(key="a", completion=c)
+        for c in (Completion(error="gone"), Completion(answer="first"), Completion(answer="second"))
+    )
     other = Record(key="b", completion=Completion(error="gone"))
     assert list(unique([failed, other, sound, later, other])) == [sound, other]
 
