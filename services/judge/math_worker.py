@@ -34,8 +34,7 @@ def main() -> None:
     signal.signal(signal.SIGPROF, _stop)
     _reply(replies, "ready")
     for line in sys.stdin:
-        pair = json.loads(line)
-        outcome = _bounded(lambda: compare(pair["gold"], pair["answer"]), cpu_s)
+        outcome = _bounded(compare, json.loads(line), cpu_s)
         leaving = outcome not in _ORDERLY or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > TIRED_KIB
         _reply(replies, outcome, leaving)
         if leaving:
@@ -68,14 +67,14 @@ class _Comparison:
         )
 
 
-def _bounded(compare: Callable[[], str], cpu_s: float) -> str:
+def _bounded(compare: Callable[[str, str], str], pair: dict[str, str], cpu_s: float) -> str:
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime + cpu_s) + CPU_KILL_S
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
     try:
         signal.setitimer(signal.ITIMER_PROF, cpu_s, 0.5)
         try:
-            return compare()
+            return compare(pair["gold"], pair["answer"])
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except _OutOfTime:
