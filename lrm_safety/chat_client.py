@@ -84,7 +84,7 @@ def sampling_fields(sampling: Sampling) -> dict[str, Any]:
 
 
 class ChatClient:
-    """One engine. Made and used inside one event loop; keeps its connections open until closed."""
+    """One engine. Used inside one event loop; opens connections when first asked and keeps them until `async with` ends."""
 
     def __init__(self, url: str, *, api_key: str = "", timeout_s: float = 900.0, attempts: int = 5) -> None:
         self.url = url.rstrip("/")
@@ -93,9 +93,6 @@ class ChatClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=10)
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
@@ -107,7 +104,7 @@ class ChatClient:
         started = time.monotonic()
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(self._attempts),
-            retry=retry_if_exception_type(_Passing),
+            retry=retry_if_exception_type(Passing),
             wait=_wait_s,
             reraise=True,
         ):
@@ -126,8 +123,8 @@ class ChatClient:
     async def _post(self, request: ChatRequest) -> tuple[str, str, int, int]:
         async with self._connected(request.route()) as post, post(request.body()) as response:
             if response.status != 200:
-                raise _refusal(self.url, response.status, response.headers.get("Retry-After"), await response.text())
-            return _read(self.url, await response.text())
+                raise refusal(self.url, response.status, response.headers.get("Retry-After"), await response.text())
+            return read_reply(self.url, await response.text())
 
     @asynccontextmanager
     async def _connected(self, route: str) -> AsyncIterator[Any]:
@@ -136,13 +133,15 @@ class ChatClient:
             yield lambda body: self._opened().post(self.url + route, json=body)
         except (aiohttp.ClientError, UnicodeDecodeError) as error:
             what = f"nothing usable answers at {self.url} ({type(error).__name__})"
-            raise _Passing(f"{what}; is the engine dead? deploy it again") from None
+            raise Passing(f"{what}; is the engine dead? deploy it again") from None
         except TimeoutError:
             raise Unavailable(f"{self.url} gave no answer within {self._timeout_s:g} s; is the engine hung?") from None
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            raise InvalidInput("a ChatClient is used inside `async with`")
+            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=10)
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers)
         return self._session
 
 
@@ -175,7 +174,7 @@ def complete_all(
     yield from iter(done.get, None)
 
 
-class _Passing(Unavailable):
+class Passing(Unavailable):
     """A failure that may pass by itself."""
 
     retry_after_s: float = 0.0
@@ -184,14 +183,14 @@ class _Passing(Unavailable):
 def _wait_s(state: RetryCallState) -> float:
     """What the engine asked for, else 0.5, 1, 2, 4 s, ...; never more than LONGEST_WAIT_S."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, _Passing) else 0.0
+    asked = error.retry_after_s if isinstance(error, Passing) else 0.0
     return min(LONGEST_WAIT_S, max(asked, math.ldexp(0.25, state.attempt_number)))
 
 
-def _refusal(url: str, status: int, retry_after: str | None, text: str) -> LrmError:
+def refusal(url: str, status: int, retry_after: str | None, text: str) -> LrmError:
     """What a status other than 200 means. The body is searched for known causes, never quoted: it may hold a prompt."""
     if status in (408, 429) or status >= 500:
-        error = _Passing(f"{url} answers HTTP {status}, also when asked again; look at the engine's log and load")
+        error = Passing(f"{url} answers HTTP {status}, also when asked again; look at the engine's log and load")
         error.retry_after_s = float(retry_after) if retry_after and retry_after.strip().isdigit() else 0.0
         return error
     if status in (401, 403):
@@ -213,7 +212,8 @@ def _code(text: str) -> str:
     return f", {code}" if isinstance(code, str) and _SAFE_CODE.fullmatch(code) else ""
 
 
-def _read(url: str, text: str) -> tuple[str, str, int, int]:
+def read_reply(url: str, text: str) -> tuple[str, str, int, int]:
+    """(text, finish reason, prompt tokens, completion tokens) of a response's JSON."""
     try:
         body = json.loads(text)
         choice = body["choices"][0]

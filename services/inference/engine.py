@@ -43,7 +43,8 @@ class Site:
 
     def model_tokens(self) -> int:
         """The longest sequence the model was made for; 0 when it does not say."""
-        return int(read_json(self.folder / "config.json").get("max_position_embeddings") or 0)
+        longest = read_json(self.folder / "config.json").get("max_position_embeddings")
+        return longest if isinstance(longest, int) else 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""Fans prompts out to an engine and gives Completions in the order they finish. All async code of the house is here.
+
+Own engines are spoken to by the lean client, vendors (https) by the `openai` package, imported nowhere else.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+from lrm_safety import observe
+from lrm_safety.chat_client import ChatClient, ChatRequest, Reply, read_reply, refusal
+from lrm_safety.errors import LrmError, Unavailable
+from lrm_safety.nouns import Completion, Prompt, Sampling
+from services.inference.cache import CompletionCache, key_of
+from services.inference.target import Target
+from services.inference.window import Window
+
+T = TypeVar("T")
+REQUEST_TIMEOUT_S = 1800.0
+VENDOR_ATTEMPTS = 6
+log = observe.logger(__name__)
+
+
+class Client(Protocol):
+    async def complete(self, request: ChatRequest) -> Reply: ...
+
+
+class Generator:
+    """The one event-loop thread of the service, with its connections and windows. Its methods are for sync callers."""
+
+    def __init__(self, cache: CompletionCache, api_key: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._cache, self._api_key, self._timeout_s = cache, api_key, timeout_s
+        self._clients: dict[str, Client] = {}
+        self._windows: dict[str, Window] = {}
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="generate", daemon=True).start()
+
+    def probe(self, url: str, timeout_s: float = 3.0) -> tuple[int, str]:
+        """(status, text) of a GET; status 0 when nobody answers in time."""
+        return self._submit(self._get(url, timeout_s)).result()
+
+    def generate(
+        self, target: Target, prompts: Sequence[Prompt], sampling: Sampling, is_dead: Callable[[], str]
+    ) -> Iterator[Completion]:
+        """One Completion a prompt, as they finish; what fails for one prompt is its Completion.error.
+
+        Raises Unavailable when the engine is gone: `is_dead` says why, or "". Leaving the loop cancels what is left.
+        """
+        done: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
+        work = self._submit(self._fan_out(target, prompts, sampling, is_dead, done.put))
+        work.add_done_callback(lambda _: done.put(None))
+        try:
+            yield from iter(done.get, None)
+            work.result()
+        finally:
+            work.cancel()
+
+    async def _fan_out(
+        self,
+        target: Target,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        is_dead: Callable[[], str],
+        emit: Callable[[Completion], None],
+    ) -> None:
+        async def one(prompt: Prompt) -> None:
+            try:
+                emit(await self._complete(target, prompt, sampling))
+            except LrmError as error:
+                why = await asyncio.to_thread(is_dead) if isinstance(error, Unavailable) else ""
+                if why:
+                    raise Unavailable(why) from None
+                log.info("completion_failed", endpoint=target.endpoint.name, prompt=prompt.id, error=str(error))
+                observe.count("lrm_completion_failed_total", endpoint=target.endpoint.name)
+                emit(Completion(id=prompt.id, error=str(error)))
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for prompt in prompts:
+                    tasks.create_task(one(prompt))
+        except* LrmError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _complete(self, target: Target, prompt: Prompt, sampling: Sampling) -> Completion:
+        name = target.endpoint.name
+        request = target.request(prompt, sampling)
+        key = key_of(target.endpoint, request, prompt.repeat)
+        reply = await asyncio.to_thread(self._cache.get, key)
+        if reply is not None:
+            observe.count("lrm_completion_cached_total", endpoint=name)
+            return target.completion(prompt, sampling, reply, cached=True)
+        async with self._window(target).place():
+            reply = await self._client(target).complete(request)
+        await asyncio.to_thread(self._cache.put, key, reply)
+        observe.count("lrm_completion_generated_total", endpoint=name)
+        observe.add("lrm_token_generated_total", reply.completion_tokens, endpoint=name)
+        observe.timing("lrm_completion_latency_seconds", reply.latency_s, endpoint=name)
+        return target.completion(prompt, sampling, reply, cached=False)
+
+    def _window(self, target: Target) -> Window:
+        url = target.endpoint.url
+        if url not in self._windows:
+            metrics = url.removesuffix("/v1") + "/metrics"
+            self._windows[url] = Window(target.window, lambda: self._metrics(metrics))
+        return self._windows[url]
+
+    async def _metrics(self, url: str) -> str:
+        status, text = await self._get(url, 3.0)
+        return text if status == 200 else ""
+
+    def _client(self, target: Target) -> Client:
+        url = target.endpoint.url
+        if url not in self._clients:
+            key = "" if target.engine else self._api_key  # engines of ours ask for none
+            kind = VendorClient if target.is_vendor else ChatClient
+            self._clients[url] = kind(url, api_key=key, timeout_s=self._timeout_s)
+        return self._clients[url]
+
+    async def _get(self, url: str, timeout_s: float) -> tuple[int, str]:
+        async with ChatClient(url, api_key=self._api_key if url.startswith("https://") else "") as client:
+            return await client.get(url, timeout_s)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+class VendorClient:
+    """An endpoint of others behind the `openai` package, whose retries and headers suit vendors."""
+
+    def __init__(self, url: str, *, api_key: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        import openai  # slow to import, and few need it
+
+        self._openai, self._url = openai, url
+        self._client = openai.AsyncOpenAI(
+            base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=VENDOR_ATTEMPTS
+        )
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """Raises what ChatClient.complete raises."""
+        started = time.monotonic()
+        body = request.body()
+        if self._client.base_url.host == "api.openai.com":
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        try:
+            answer = await self._client.post(request.route(), body=body, cast_to=httpx.Response)
+        except self._openai.APIStatusError as error:
+            headers = error.response.headers
+            raise refusal(self._url, error.status_code, headers.get("retry-after"), error.response.text) from None
+        except self._openai.APIConnectionError as error:
+            raise Unavailable(
+                f"{self._url} does not answer ({type(error).__name__}); check the url and the net"
+            ) from None
+        return Reply(*read_reply(self._url, answer.text), latency_s=time.monotonic() - started)
