@@ -46,9 +46,10 @@ class JobSpec:
 class JobStatus:
     id: str
     state: JobState
-    exit_code: int | None = None
+    exit_code: int | None = None  # as shells count: 128 + n when signal n ended it; None when nobody saw it end
     host: str = "localhost"  # where a server's port is
     waiting: str = ""  # QUEUED: for what, in words
+    reason: str = ""  # ended: why, in words, where the exit code does not say it
     started_at: float = 0.0
 
     @property

@@ -1,0 +1,139 @@
+"""What only the local runner has to withstand: killed supervisors, reused pids, foreign ports, a store that is away."""
+
+import os
+import signal
+import socket
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrm_safety.errors import Conflict
+from lrm_safety.jobs import JobState, open_runner
+from lrm_safety.jobs.folder import JobFolder, JobFolders
+from lrm_safety.jobs.processes import Process
+from lrm_safety.store import open_store
+from tests.conftest import free_ports
+from tests.jobs.conftest import Machine, wait_until
+from tests.jobs.test_contract import ALL_CPUS, FAMILY, SLEEP, family, is_alive
+
+
+def folder(machine: Machine, job_id: str) -> JobFolder:
+    return JobFolders(machine.settings.state_dir / "jobs")[job_id]
+
+
+def kill_supervisor(machine: Machine, job_id: str) -> Process:
+    supervisor = folder(machine, job_id).supervisor()
+    assert supervisor is not None
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: not supervisor.is_alive())
+    return supervisor
+
+
+def test_a_killed_supervisor_takes_the_job_with_it_and_frees_its_room(machine: Machine):
+    job = machine.submit([sys.executable, "-c", FAMILY, "stay"], cpus=ALL_CPUS)
+    pids = family(machine, job)
+    waiting = machine.submit("print('my turn')", cpus=ALL_CPUS)
+    assert machine.runner.status(waiting).state is JobState.QUEUED
+    supervisor = kill_supervisor(machine, job)
+    assert machine.wait(waiting).state is JobState.DONE
+    status = machine.runner.status(job)
+    assert (status.state, status.exit_code) == (JobState.FAILED, None)
+    assert f"the machine lost it: its supervisor (process {supervisor.pid}) died" in status.reason
+    assert not any(is_alive(pid) for pid in pids)
+    assert machine.runner.cancel(job).state is JobState.FAILED
+
+
+def test_the_log_of_a_lost_job_is_stored_by_who_finds_it(machine: Machine):
+    job = machine.submit("import time; print('so far', flush=True); time.sleep(300)")
+    machine.wait_for_log(job, "so far")
+    kill_supervisor(machine, job)
+    assert machine.runner.status(job).state is JobState.FAILED
+    assert open_store(machine.settings).read(f"jobs/{job}/log") == b"so far\n"
+
+
+def test_a_supervisor_killed_while_its_job_waits(machine: Machine, tmp_path: Path):
+    first = machine.submit(SLEEP, cpus=ALL_CPUS)
+    machine.wait(first, JobState.RUNNING)
+    second = machine.submit(["touch", str(tmp_path / "ran")], cpus=1)
+    kill_supervisor(machine, second)
+    assert machine.runner.status(second).state is JobState.FAILED
+    machine.runner.cancel(first)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_sigterm_to_the_supervisor_is_a_cancel(machine: Machine):
+    job = machine.submit(SLEEP)
+    machine.wait(job, JobState.RUNNING)
+    supervisor = folder(machine, job).supervisor()
+    assert supervisor is not None
+    os.kill(supervisor.pid, signal.SIGTERM)
+    status = machine.wait(job)
+    assert (status.state, status.exit_code) == (JobState.CANCELLED, 128 + signal.SIGTERM)
+
+
+def test_a_reused_pid_fools_nobody(machine: Machine):
+    """A job whose supervisor's pid now belongs to another process (ours): it is lost, and we are not killed."""
+    us = Process.of(os.getpid())
+    assert us is not None
+    for number, earlier in enumerate((replace(us, started=us.started - 1), replace(us, boot="another boot"))):
+        spec = machine.spec(SLEEP, id=f"reused-{number}")
+        job = folder(machine, spec.id)
+        assert job.submit(spec)
+        assert job.supervise(earlier)
+        assert machine.runner.status(spec.id).state is JobState.FAILED
+        assert machine.runner.cancel(spec.id).state is JobState.FAILED
+
+
+def test_a_job_whose_submitter_died_before_it_had_a_supervisor(machine: Machine):
+    for number, end in enumerate(("submitted again", "cancelled")):
+        spec = machine.spec("print('ran')", id=f"orphan-{number}")
+        assert folder(machine, spec.id).submit(spec)
+        status = machine.runner.status(spec.id)
+        assert (status.state, status.waiting) == (JobState.QUEUED, "nobody looks after it yet; submit it again")
+        if end == "cancelled":
+            assert machine.runner.cancel(spec.id).state is JobState.CANCELLED
+            assert machine.runner.submit(spec).state is JobState.CANCELLED
+        else:
+            machine.runner.submit(spec)
+            assert machine.wait(spec.id).state is JobState.DONE
+
+
+def test_a_port_in_use_is_refused_by_name(machine: Machine):
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(Conflict, match=f"port {port} is in use"):
+            machine.submit(SLEEP, port=port)
+
+
+def test_a_port_taken_while_the_job_waited(machine: Machine):
+    [port] = free_ports(1)
+    first = machine.submit(SLEEP, cpus=ALL_CPUS)
+    machine.wait(first, JobState.RUNNING)
+    second = machine.submit(SLEEP, cpus=1, port=port)
+    with closing(socket.create_server(("127.0.0.1", port))):
+        machine.runner.cancel(first)
+        status = machine.wait(second)
+    assert status.state is JobState.FAILED
+    assert f"port {port}" in status.reason
+
+
+def test_a_store_that_is_away_does_not_change_how_the_job_ended(machine: Machine, tmp_path: Path):
+    spec = machine.spec("import time; print('said', flush=True); time.sleep(300)")
+    runner = open_runner(machine.settings)
+    runner.submit(spec)
+    machine.wait_for_log(spec.id, "said")
+    store = tmp_path / "store"
+    (store / ".tmp").rmdir()
+    store.rmdir()
+    store.write_text("a file where the store was")
+    status = machine.runner.cancel(spec.id)
+    assert (status.state, status.exit_code) == (JobState.CANCELLED, 128 + signal.SIGTERM)
+    assert f"{folder(machine, spec.id).log}" in status.reason
+    assert machine.runner.logs(spec.id) == "said"
+
+
+def test_job_folders_are_private(machine: Machine):
+    assert (machine.settings.state_dir / "jobs").stat().st_mode & 0o077 == 0
