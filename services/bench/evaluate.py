@@ -137,7 +137,8 @@ class _Loop:
         old = time.monotonic() - self._committed_at >= COMMIT_S
         if self._ready and (everything or old or len(self._ready) >= COMMIT_ROWS):
             self._owned.commit(self._ready)
-            observe.add("lrm_samples_evaluated_total", len(self._ready))
+            for record in self._ready:
+                observe.count("lrm_sample_evaluated_total", benchmark=record.benchmark, state=_state(record))
             self._ready = []
             self._committed_at = time.monotonic()
 
@@ -287,3 +288,9 @@ class _Loop:
                 f"{self._failed[0].completion.error}; see its log, deploy it again, then ask again"
             )
         self._ready.extend(self._failed)
+
+
+def _state(record: Record) -> str:
+    if record.completion.error:
+        return "engine_error"
+    return "invalid" if record.verdicts[0].invalid else "judged"

@@ -1,4 +1,4 @@
-"""Benchmarks read the published files with their counts, choose alike for every model, and say where a file is wrong."""
+"""Benchmarks read the published files with their counts, choose alike for all models, and say where a file is wrong."""
 
 import gzip
 from pathlib import Path

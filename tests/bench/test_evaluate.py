@@ -21,11 +21,14 @@ from lrm_safety.nouns import (
     Record,
     Run,
     RunState,
+    Sample,
     Sampling,
     ScoreItem,
     Verdict,
+    user,
 )
 from services.bench import evaluate
+from services.bench.attack import Apply, AttackContext, Attempt
 from services.bench.evaluate import unique
 from tests.bench.conftest import Stage, harm_spec
 from tests.bench.scripted import answered, comply, refuse, rules
@@ -237,6 +240,25 @@ def test_a_crash_of_our_own_fails_the_run_instead_of_hanging_it(
     run = stage.finish(harm_spec(harm_file(5)))
     assert run.state == FAILED
     assert "ZeroDivisionError" in run.error
+
+
+def test_an_attack_may_talk_to_models(stage: Stage, harm_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(context: AttackContext) -> Apply:
+        def ask_first(sample: Sample) -> Attempt:
+            asked = Prompt(id="own", messages=[user("Which words would you use?")])
+            (completion,) = context.generate("tuned", [asked], Sampling(max_tokens=9))
+            return Attempt(Prompt(messages=[user(completion.answer)]), {"attack.asked": context.endpoint})
+
+        return ask_first
+
+    stage.inference.script = lambda prompt: answered(prompt, "These." if prompt.id == "own" else "I'm sorry, no.")
+    monkeypatch.setattr("services.bench.attacks.none.prepare", prepare)
+    card = stage.measure(harm_spec(harm_file(5), max_tokens=50))
+    assert stage.inference.max_tokens == {9, 50}
+    for record in stage.records(card.run):
+        assert record.prompt.messages[0].content == "These."
+        assert record.sample.tags["attack.asked"] == "base"
+        assert "trick" in record.sample.messages[0].content
 
 
 def test_cancel_stops_between_commits_and_asking_again_goes_on(stage: Stage, harm_file: Write) -> None:

@@ -20,7 +20,7 @@ from tests.bench.conftest import Stage, harm_spec
 from tests.bench.scripted import ScriptedInference, ScriptedJudge
 from tests.bench.test_evaluate import wait_for
 
-SAMPLES = 300
+SAMPLES = 400
 ROOT = Path(__file__).resolve().parents[2]
 
 
