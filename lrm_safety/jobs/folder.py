@@ -49,8 +49,8 @@ class JobFolders:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.root = root
-        self.files = FileStore(root)
+        self.root = root.resolve()
+        self.files = FileStore(self.root)
 
     def __getitem__(self, job_id: str) -> "JobFolder":
         return JobFolder(self, job_id)

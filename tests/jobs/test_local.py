@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety.errors import Conflict
-from lrm_safety.jobs import JobState, open_runner
+from lrm_safety.errors import Conflict, InvalidInput
+from lrm_safety.jobs import JobState, open_runner, turn
 from lrm_safety.jobs.folder import JobFolder, JobFolders
 from lrm_safety.jobs.processes import Process
+from lrm_safety.jobs.turn import gpu_ids
+from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
 from tests.jobs.conftest import Machine, wait_until
@@ -44,6 +46,16 @@ def test_a_killed_supervisor_takes_the_job_with_it_and_frees_its_room(machine: M
     assert f"the machine lost it: its supervisor (process {supervisor.pid}) died" in status.reason
     assert not any(is_alive(pid) for pid in pids)
     assert machine.runner.cancel(job).state is JobState.FAILED
+
+
+def test_the_kernel_kills_the_command_of_a_killed_supervisor(machine: Machine):
+    """At once, without anybody asking for the job's status, and whatever the command did to its environment."""
+    program = [sys.executable, "-c", "import os, time; print('pid', os.getpid(), flush=True); time.sleep(300)"]
+    job = machine.submit(["env", "-i", *program])
+    pid = int(machine.wait_for_log(job, "pid").split()[1])
+    assert is_alive(pid)
+    kill_supervisor(machine, job)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_the_log_of_a_lost_job_is_stored_by_who_finds_it(machine: Machine):
@@ -133,6 +145,33 @@ def test_a_store_that_is_away_does_not_change_how_the_job_ended(machine: Machine
     assert (status.state, status.exit_code) == (JobState.CANCELLED, 128 + signal.SIGTERM)
     assert f"{folder(machine, spec.id).log}" in status.reason
     assert machine.runner.logs(spec.id) == "said"
+
+
+def test_gpus_are_shared_out(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two GPUs, as a stand-in for the driver's own program lists them."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho GPU-1111\necho GPU-2222\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(turn, "gpu_ids", gpu_ids.__wrapped__)
+    tells = "import os, time; print('sees', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(300)"
+    first, second, none = (machine.submit(tells, gpus=gpus) for gpus in (1, 1, 0))
+    seen = [machine.wait_for_log(job, "sees").split()[1:] for job in (first, second, none)]
+    assert sorted(seen[:2]) == [["GPU-1111"], ["GPU-2222"]]
+    assert seen[2] == []
+    third = machine.submit(tells, gpus=2)
+    assert "for 2 gpus: 0 of 2 are free" in machine.runner.status(third).waiting
+    with pytest.raises(InvalidInput, match="gpus is 3; this machine has 2"):
+        machine.submit(tells, gpus=3)
+
+
+def test_state_and_store_may_share_a_folder(settings: Settings, tmp_path: Path):
+    machine = Machine(replace(settings, store=f"file://{tmp_path}/both", state_dir=tmp_path / "both"))
+    job = machine.submit("print('said')")
+    assert machine.wait(job).state is JobState.DONE
+    assert machine.runner.logs(job) == "said"
+    assert open_store(machine.settings).read(f"jobs/{job}/log") == b"said\n"
 
 
 def test_job_folders_are_private(machine: Machine):
