@@ -19,7 +19,7 @@ log = observe.logger(__name__)
 Register = Callable[[grpc.Server, Settings], list[str]]
 Unary = Callable[[Any, Any], Any]
 Stream = Callable[[Any, Any], Iterator[Any]]
-_THREADS = 32  # a streaming rpc holds one for its whole life
+_THREADS = 128  # a streaming rpc holds one for its whole life
 
 
 class Server:

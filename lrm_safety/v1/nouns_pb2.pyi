@@ -1719,15 +1719,19 @@ class Plugin(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     name: builtins.str
     summary: builtins.str
     """first line of its docstring"""
+    digest: builtins.str
+    """of its code and prompt, where a change of it changes results: judges"""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         summary: builtins.str = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "name", b"name", "summary", b"summary"]) -> None: ...
 
 global___Plugin = Plugin

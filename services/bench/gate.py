@@ -32,11 +32,11 @@ def decide(gate: Gate, baseline: Side, candidate: Side) -> Decision:
     """The decision with its reasons. Raises InvalidInput for a gate or a pair of runs that cannot be judged."""
     gate = resolve(gate)
     _check_protocol(baseline, candidate)
+    if not gate.margins:
+        return _undecided(gate, baseline.scorecard.run, candidate.scorecard.run)
     roles = [_decide_role(role, gate, baseline, candidate) for role in ROLES if role in gate.margins]
     reasons = [role.reason for role in roles]
     reasons += [reason for side in (baseline, candidate) if (reason := _too_invalid(gate, side))]
-    if not roles:
-        reasons = ["the gate names no margins: nothing was decided"]
     return Decision(
         outcome=_overall(roles, clean=len(reasons) == len(roles)),
         roles=roles,
@@ -49,14 +49,8 @@ def decide(gate: Gate, baseline: Side, candidate: Side) -> Decision:
 
 
 def undecided(gate: Gate, baseline_run: str) -> Decision:
-    """For one model alone there is nothing to compare."""
-    return Decision(
-        outcome=INCONCLUSIVE,
-        reasons=["only one model was measured: there is nothing to compare it with"],
-        gate=resolve(gate),
-        baseline_run=baseline_run,
-        created_at=time.time(),
-    )
+    """For one model alone there is nothing to compare: INCONCLUSIVE where margins ask for a decision."""
+    return _undecided(resolve(gate), baseline_run, "")
 
 
 def resolve(gate: Gate) -> Gate:
@@ -74,6 +68,18 @@ def resolve(gate: Gate) -> Gate:
         if not 0 <= margin <= 1:
             raise InvalidInput(f"gate.margins.{role} is {margin}; expected a share in [0, 1]")
     return done
+
+
+def _undecided(gate: Gate, baseline_run: str, candidate_run: str) -> Decision:
+    alone, unasked = "only one model was measured: there is nothing to compare it with", "no margins were given"
+    return Decision(
+        outcome=INCONCLUSIVE if gate.margins else Outcome.OUTCOME_UNSPECIFIED,
+        reasons=[alone if gate.margins else unasked],
+        gate=gate,
+        baseline_run=baseline_run,
+        candidate_run=candidate_run,
+        created_at=time.time(),
+    )
 
 
 def _decide_role(role: str, gate: Gate, baseline: Side, candidate: Side) -> RoleDecision:

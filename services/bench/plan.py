@@ -1,7 +1,7 @@
 """What an evaluation will do: a BenchSpec checked, its defaults written down, its samples and attacks opened."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lrm_safety import registry
@@ -68,7 +68,8 @@ class Plan:
 def make_plan(spec: BenchSpec, settings: Settings, clients: Clients) -> Plan:
     """Raises InvalidInput naming the field, and NotFound for unknown names, endpoints and missing files."""
     check(spec)
-    _check_judges(spec, clients)
+    judges = {plugin.name: plugin.digest for plugin in rpc(clients.judge.ListPlugins, ListPluginsRequest()).plugins}
+    _check_judges(spec, judges)
     endpoint = rpc(clients.inference.GetEndpoint, GetEndpointRequest(name=spec.endpoint))
     benchmarks = [load_benchmark(each, settings.data_dir, spec.seed) for each in spec.benchmarks]
     resolved = resolve(spec, benchmarks)
@@ -79,7 +80,7 @@ def make_plan(spec: BenchSpec, settings: Settings, clients: Clients) -> Plan:
         )
         for each, loaded in zip(resolved.benchmarks, benchmarks, strict=True)
     )
-    return Plan(resolved, endpoint, suites, (endpoint.weights_digest, *_digests(suites, clients)))
+    return Plan(resolved, endpoint, suites, (endpoint.weights_digest, *_digests(suites, judges, clients)))
 
 
 def check(spec: BenchSpec) -> None:
@@ -155,14 +156,11 @@ def _check_plugin(what: str, folder: str, name: str, others: list[str] | None = 
         raise InvalidInput(f"{what} {name!r} is unknown; expected one of {', '.join([*(others or []), *allowed])}")
 
 
-def _check_judges(spec: BenchSpec, clients: Clients) -> None:
+def _check_judges(spec: BenchSpec, judges: Mapping[str, str]) -> None:
     asked = {judge.judge: each.benchmark for each in spec.benchmarks for judge in each.judges}
-    if not asked:
-        return
-    allowed = [plugin.name for plugin in rpc(clients.judge.ListPlugins, ListPluginsRequest()).plugins]
     for name, where in asked.items():
-        if name not in allowed:
-            raise InvalidInput(f"benchmarks.{where}: judge {name!r} is unknown; expected one of {', '.join(allowed)}")
+        if name not in judges:
+            raise InvalidInput(f"benchmarks.{where}: judge {name!r} is unknown; expected one of {', '.join(judges)}")
 
 
 def _open(spec: AttackSpec, whole: BenchSpec, settings: Settings, clients: Clients) -> Attack:
@@ -187,12 +185,13 @@ def _sampling(spec: BenchSpec, each: BenchmarkSpec) -> Sampling:
     return sampling
 
 
-def _digests(suites: tuple[Suite, ...], clients: Clients) -> list[str]:
-    """Of samples, attacks and judge models. Endpoints count by their weights: a new port is the same question."""
+def _digests(suites: tuple[Suite, ...], judges: Mapping[str, str], clients: Clients) -> list[str]:
+    """Of samples, attacks, judges and their models. Endpoints count by weights: a new port is the same question."""
+    used = sorted({f"{judge.judge}={judges.get(judge.judge, '')}" for suite in suites for judge in suite.judges})
     attacks = sorted({f"{each.name}={each.digest}" for suite in suites for each in suite.attacks})
     asked = sorted({judge.endpoint for suite in suites for judge in suite.judges if judge.endpoint})
     models = [rpc(clients.inference.GetEndpoint, GetEndpointRequest(name=name)).weights_digest for name in asked]
-    return [suite.benchmark.digest for suite in suites] + attacks + models
+    return [suite.benchmark.digest for suite in suites] + attacks + used + models
 
 
 def _known(folder: str) -> str:

@@ -8,7 +8,7 @@ import grpc
 
 from lrm_safety import observe, registry
 from lrm_safety.clients import Clients, rpc, rpc_stream
-from lrm_safety.errors import InvalidInput
+from lrm_safety.errors import InvalidInput, LrmError
 from lrm_safety.nouns import (
     Completion,
     GenerateRequest,
@@ -50,7 +50,10 @@ class JudgeService(JudgeServiceServicer):
     def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
         if request.kind not in ("", "judges"):
             raise InvalidInput(f"the judge service has judges, no {request.kind!r}")
-        return ListPluginsResponse(plugins=registry.describe(FOLDER))
+        plugins = registry.describe(FOLDER)
+        for plugin in plugins:
+            plugin.digest = _digest(plugin.name)
+        return ListPluginsResponse(plugins=plugins)
 
     def _ask(self, endpoint: str, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[Completion]:
         request = GenerateRequest(endpoint=endpoint, prompts=prompts, sampling=sampling)
@@ -64,6 +67,14 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
     """Adds JudgeService to the server; returns its full name."""
     add_JudgeServiceServicer_to_server(JudgeService(Clients(settings)), server)
     return [judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name]
+
+
+def _digest(name: str) -> str:
+    """Empty for a judge that does not load: it stays listed, and says why when it is asked."""
+    try:
+        return find(name).digest()
+    except LrmError:
+        return ""
 
 
 def _count(verdict: Verdict) -> None:

@@ -126,8 +126,9 @@ def test_only_the_first_judge_decides() -> None:
 
 
 def test_without_margins_or_without_a_candidate_nothing_is_decided() -> None:
-    assert decide(Gate(), side("a", SAME), side("b", SAME)).outcome == OPEN
-    alone = undecided(Gate(), "a")
+    assert decide(Gate(), side("a", SAME), side("b", SAME)).outcome == Outcome.OUTCOME_UNSPECIFIED
+    assert undecided(Gate(), "a").outcome == Outcome.OUTCOME_UNSPECIFIED
+    alone = undecided(Gate(margins={"harm": 0.1}), "a")
     assert alone.outcome == OPEN
     assert "only one model" in alone.reasons[0]
 

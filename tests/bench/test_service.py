@@ -98,7 +98,7 @@ def test_one_model_alone_has_an_outcome_without_a_candidate(
     decision = rpc(
         stage.clients.bench.CheckGate, CheckGateRequest(baseline_run=base.run, recipe=Recipe(name="r", model="base"))
     )
-    assert decision.outcome == Outcome.OUTCOME_INCONCLUSIVE
+    assert decision.outcome == Outcome.OUTCOME_UNSPECIFIED
     outcome = rpc(stage.clients.bench.GetOutcome, GetOutcomeRequest(run=decision.run))
     assert outcome.baseline == base
     assert not outcome.HasField("candidate")
