@@ -8,14 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
-
-import httpx
 
 from lrm_safety import observe
 from lrm_safety.chat_client import ChatClient, ChatRequest, Reply, read_reply, refusal
-from lrm_safety.errors import LrmError, Unavailable
+from lrm_safety.errors import Cancelled, LrmError, Unavailable
 from lrm_safety.nouns import Completion, Prompt, Sampling
 from services.inference.cache import CompletionCache, key_of
 from services.inference.target import Target
@@ -47,19 +45,15 @@ class Generator:
 
     def generate(
         self, target: Target, prompts: Sequence[Prompt], sampling: Sampling, is_dead: Callable[[], str]
-    ) -> Iterator[Completion]:
+    ) -> "Stream":
         """One Completion a prompt, as they finish; what fails for one prompt is its Completion.error.
 
-        Raises Unavailable when the engine is gone: `is_dead` says why, or "". Leaving the loop cancels what is left.
+        Iterating raises Unavailable when the engine is gone: `is_dead` says why, or "".
         """
         done: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         work = self._submit(self._fan_out(target, prompts, sampling, is_dead, done.put))
         work.add_done_callback(lambda _: done.put(None))
-        try:
-            yield from iter(done.get, None)
-            work.result()
-        finally:
-            work.cancel()
+        return Stream(work, done)
 
     async def _fan_out(
         self,
@@ -130,6 +124,25 @@ class Generator:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
+class Stream:
+    """Completions on their way. `cancel` (from any thread) or leaving the loop early ends the work at the engine."""
+
+    def __init__(self, work: Future[None], done: "queue.SimpleQueue[Completion | None]") -> None:
+        self._work, self._done = work, done
+
+    def __iter__(self) -> Iterator[Completion]:
+        try:
+            yield from iter(self._done.get, None)
+            self._work.result()
+        except CancelledError:
+            raise Cancelled("the caller went away") from None
+        finally:
+            self._work.cancel()
+
+    def cancel(self) -> None:
+        self._work.cancel()
+
+
 class VendorClient:
     """An endpoint of others behind the `openai` package, whose retries and headers suit vendors."""
 
@@ -148,7 +161,7 @@ class VendorClient:
         if self._client.base_url.host == "api.openai.com":
             body["max_completion_tokens"] = body.pop("max_tokens")
         try:
-            answer = await self._client.post(request.route(), body=body, cast_to=httpx.Response)
+            answer = await self._client.post(request.route(), body=body, cast_to=str)
         except self._openai.APIStatusError as error:
             headers = error.response.headers
             raise refusal(self._url, error.status_code, headers.get("retry-after"), error.response.text) from None
@@ -156,4 +169,4 @@ class VendorClient:
             raise Unavailable(
                 f"{self._url} does not answer ({type(error).__name__}); check the url and the net"
             ) from None
-        return Reply(*read_reply(self._url, answer.text), latency_s=time.monotonic() - started)
+        return Reply(*read_reply(self._url, answer), latency_s=time.monotonic() - started)
