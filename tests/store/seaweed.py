@@ -63,4 +63,5 @@ class Seaweed:
                 return  # it asks for a signature: it is there
             except OSError:
                 time.sleep(0.1)
+            assert self._process.poll() is None, "SeaweedFS ended while it started: perhaps a port was taken"
         raise AssertionError("SeaweedFS did not start within 60 s")
