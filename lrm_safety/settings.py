@@ -18,7 +18,7 @@ def default_address(service: str) -> str:
 class Settings:
     """All of where, nothing of what. Paths are absolute once made by `from_env`."""
 
-    store: str = "file://.lrm"  # LRM_STORE: file://folder or s3://bucket/prefix
+    store: str = "file://.lrm/store"  # LRM_STORE: file://folder or s3://bucket/prefix
     jobs: str = "local"  # LRM_JOBS: local
     state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
     data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
@@ -57,6 +57,26 @@ class Settings:
             log_level=env.get("LRM_LOG_LEVEL", cls.log_level),
             hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
         )
+
+    def to_env(self) -> dict[str, str]:
+        """The environment from which `from_env` makes these settings again, in another process."""
+        return {
+            "LRM_STORE": self.store,
+            "LRM_JOBS": self.jobs,
+            "LRM_STATE": str(self.state_dir),
+            "LRM_DATA": str(self.data_dir),
+            "LRM_HOST": self.host,
+            "LRM_METRICS_PORT": str(self.metrics_ports[SERVICES[0]]),
+            "LRM_VLLM_PYTHON": str(self.vllm_python),
+            "LRM_S3_ENDPOINT": self.s3_endpoint,
+            "LRM_S3_ACCESS_KEY": self.s3_access_key,
+            "LRM_S3_SECRET_KEY": self.s3_secret_key,
+            "LRM_S3_SECURE": "1" if self.s3_secure else "0",
+            "LRM_API_KEY": self.api_key,
+            "LRM_LOG_LEVEL": self.log_level,
+            "HF_HUB_OFFLINE": "1" if self.hub_offline else "0",
+            **{f"LRM_{service.upper()}_ADDR": address for service, address in self.addresses.items()},
+        }
 
 
 def process_env(extra: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from lrm_safety.jobs.folder import Cancel, Ended, JobFolder, JobFolders, log_key
 from lrm_safety.jobs.processes import MARK, wait_for_end
 from lrm_safety.jobs.supervise import port_is_taken
 from lrm_safety.jobs.turn import machine, words
-from lrm_safety.settings import SERVICES, Settings, process_env
+from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import open_store
 
 JOB_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -30,7 +30,7 @@ class LocalRunner:
     def __init__(self, settings: Settings) -> None:
         self._folders = JobFolders(settings.state_dir.absolute() / "jobs")
         self._store = open_store(settings)
-        self._env = _settings_env(settings)
+        self._env = settings.to_env()
 
     def submit(self, spec: JobSpec) -> JobStatus:
         """Raises InvalidInput for a job this machine can never run, Conflict when its port is taken."""
@@ -151,24 +151,3 @@ def _check(spec: JobSpec) -> None:
     }
     if found := [f"{name} {problem}" for name, problem in wrong.items() if problem]:
         raise InvalidInput(f"job {spec.id!r} cannot run here: {'; '.join(found)}")
-
-
-def _settings_env(settings: Settings) -> dict[str, str]:
-    """The environment from which Settings.from_env makes these settings again, in the supervisor and in the job."""
-    return {
-        "LRM_STORE": settings.store,
-        "LRM_JOBS": settings.jobs,
-        "LRM_STATE": str(settings.state_dir),
-        "LRM_DATA": str(settings.data_dir),
-        "LRM_HOST": settings.host,
-        "LRM_METRICS_PORT": str(settings.metrics_ports[SERVICES[0]]),
-        "LRM_VLLM_PYTHON": str(settings.vllm_python),
-        "LRM_S3_ENDPOINT": settings.s3_endpoint,
-        "LRM_S3_ACCESS_KEY": settings.s3_access_key,
-        "LRM_S3_SECRET_KEY": settings.s3_secret_key,
-        "LRM_S3_SECURE": "1" if settings.s3_secure else "0",
-        "LRM_API_KEY": settings.api_key,
-        "LRM_LOG_LEVEL": settings.log_level,
-        "HF_HUB_OFFLINE": "1" if settings.hub_offline else "0",
-        **{f"LRM_{service.upper()}_ADDR": address for service, address in settings.addresses.items()},
-    }
