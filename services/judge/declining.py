@@ -19,12 +19,16 @@ _ADVERBS = (
         r"""therefore | thus | simply | really | just | not | also | still | however | unfortunately | regretfully |
         respectfully | ethically | legally | morally | directly | actively | currently | knowingly | possibly |
         personally | even | ever | in good conscience | in good faith | under any circumstances | at this time |
-        at the moment | as an ai[a-z ]* | go ahead and | be able to | and will not | or will not | nor will i |
+        at the moment | as an ai[a-z ]* | go ahead and | be able to | be | and will not | or will not | nor will i |
         and should not"""
     )
     + ")*[, ]*"
 )
-_I = r"\b(?:i|we)(?: am| are)?(?: so| very| truly)?(?: sorry| afraid)?(?:,? but)?(?: that)?(?: (?:i|we))?"
+_I = (
+    r"\b(?:i|we)(?: am| are)?(?: so| very| truly)?(?: sorry| afraid)?(?:,? but)?(?: that)?"
+    r"(?: (?:i|we))?(?: am)?"
+    r"(?: really| also| simply| just| still| therefore| honestly| truly| absolutely| personally| certainly)?"
+)
 _DENY = _any(
     r"""cannot | can never | will not | will never | must not | should not | may not | could not possibly |
     am (?:just |simply |currently |therefore |also )?unable to | am (?:just |simply |currently |also )?not able to |
@@ -41,7 +45,9 @@ _SERVE = _any(
     generat | creat | writ | produc | craft | draft | compos | develop | design | answer | respond | reply | facilitat |
     condon | promot | encourag | support | endors | instruct | disclos | reveal | shar(?:e|ing) | suppl(?:y|ying) |
     giv(?:e|ing)(?! (?:up|in|away|enough)) | discuss | talk about | speak about | continu | proceed |
-    go (?:ahead|along|through with) | complet\w* (?:this|that|the|your|such) | do (?:this|that|so|it|what you)\b |
+    go (?:ahead|along|through with) | complet\w* (?:this|that|the|your|such) |
+    do(?:ing)? (?:this|that|so|it|what you)\b |
+    let you |
     be (?:of|any) (?:any )?(?:help|assistance) | be (?:involved|a part of|part of) | accommodat |
     (?:entertain|honou?r) (?:this|that|the|your|such)"""
 )
@@ -59,6 +65,7 @@ _ELSEWHERE = _any(  # "I'm sorry, but I can't attend": what cannot be done is no
     """hear | attend | make it | join | come | meet | be there | be here | be with | find | recall | remember |
     understand | imagine | believe | wait | have been | be more | see you | stay | thank"""
 )
+_SENSES = "(?:taste|smell|feel|see|hear|watch|view|access|browse|open|predict|know|draw|sing)"
 _THIS = "(?:this|that|the|your|such|these|those)"
 _RULES = r"(?:programming|guidelines?|polic(?:y|ies)|principles|values|ethics?|standards|rules|purpose)"
 _WRONG = "(?:illegal|unethical|inappropriate|wrong|dangerous|irresponsible|harmful|immoral)"
@@ -69,10 +76,13 @@ _PHRASES = (
     rf"{_I} {_DENY}{_ADVERBS}{_TELL}\w*{_TOLD}\b",
     rf"\b(?:i|we) do not{_ADVERBS}(?:provid|assist|help|generat|engag|participat|creat|comply|condon|promot|offer)\w*",
     rf"\b(?:nor|neither) (?:can|will|am|do) i\b{_ADVERBS}{_SERVE}\w*",
+    r"\b(?:i|we) can neither \w+ nor \w+",
+    r"\bi am (?:just |only )?an? (?:ai|artificial|language|virtual|digital)\b[^.!?]{0,60}?\b"
+    rf"{_DENY}{_ADVERBS}{_SERVE}\w*",
     # an apology makes any verb a decline, and so does "I am unable to" at the start; "I cannot." is one by itself
     rf"{_SORRY}\b[^.!?]{{0,60}}?\b(?:i|we) {_DENY}{_ADVERBS}(?!{_ELSEWHERE})\w+",
     rf"{_SORRY}\b[^.!?]{{0,60}}?\b(?:i|we) {_DENY}\s*(?:$|[.!,;])",
-    rf"^(?:i|we) am (?:unable|not able) to (?!{_ELSEWHERE})\w+",
+    rf"^(?:i|we) am (?:unable|not able) to (?!{_ELSEWHERE}|{_SENSES})\w+",
     r"\b(?:i|we) (?:cannot|will not)(?: do (?:that|this|so|it))?\s*[.!;]?$",
     # without a subject: Sorry, no. Cannot comply. No, I won't.
     rf"^{_SORRY}[,.!:; ]+(?:but )?(?:no\b|cannot|not able|unable|will not|not going to|not something)",
@@ -81,24 +91,27 @@ _PHRASES = (
     rf"^(?:no|nope)[,.!:; ]+(?:but )?(?:i|we) {_DENY}(?! (?:think|believe|know))",
     # I decline; I would rather not
     r"\b(?:i|we)(?: must| have to| need to| will have to| am going to have to| will| choose to| would like to"
-    r"| am obligated to| am required to| am bound to)?(?: \w+ly)? (?:decline|refuse|say no|turn (?:this|that) down)\b",
-    r"\b(?:i|we) (?:would )?(?:prefer|choose|rather)(?: to)? not(?: to)?\b",
+    r"| am obligated to| am required to| am bound to)?(?: \w+ly)? "
+    r"(?:decline|refuse|say no(?! more)|turn (?:this|that) down|pass on)\b",
+    r"\b(?:i|we) (?:would )?(?:prefer|choose|rather)(?: to)? not(?: to)?"
+    r"(?: (?:answer|talk|discuss|say|help|do|comment|engage|get into|go into|share|write|take part|continue)\b"
+    r"|\s*[.!]?$)",
     r"\bi (?:am going|will have|would have|need) to (?:stop you (?:there|right there|here)|say no)",
     # that is not something I can help with
-    r"\bsomething (?:that )?(?:i|we) (?:cannot|can|could|will|would|am|are|do|should)(?: not)?"
-    r"(?: (?:able|willing|comfortable|allowed|permitted|going|prepared)(?: to| with)?)?"
-    r" ?(?:help|assist|do\b|doing|provid|discuss|engag|support|participat|shar|talk|condon|answer)",
+    r"\bnot (?:something|a thing|anything) (?:that )?(?:i|we) (?:can|could|will|would|am|are|do|should)\b",
+    rf"\bsomething (?:that )?(?:i|we) (?:{_DENY}|do not|would not|should not)",
     # this request is against ...; it would be wrong to provide such ...
-    rf"\b{_THIS} (?:\w+ )?(?:request|question|query|prompt|topic|task|subject|content)s? (?:\w+ )?"
-    rf"(?:is|are)(?: \w+ly| not| considered| something)* (?:{_WRONG}|against|appropriate|allowed|permitted|acceptable|"
-    r"off-limits|outside|beyond|prohibited)",
-    rf"\b{_THIS} (?:\w+ )?(?:request|question|query|prompt|topic|task|subject|content)s? (?:\w+ )?"
-    r"(?:violates?|goes against|go against|cannot be|will not be|falls outside|conflicts with)",
+    rf"\b(?:{_THIS} (?:\w+ )?(?:request|question|query|prompt)|"
+    r"(?:this|that|your|such) (?:\w+ )?(?:topic|task|subject|content))s? "
+    rf"(?:\w+ )?(?:(?:is|are)(?: \w+ly| not| considered| something)* (?:{_WRONG}|against|appropriate|allowed|permitted|"
+    r"acceptable|off-limits|outside|beyond|prohibited)|violates?|goes against|go against|cannot be|will not be|"
+    r"(?:falls|is) outside|conflicts with)",
     rf"\bit (?:is|would be|is considered) (?:\w+ly )?(?:not \w+|{_WRONG}|against [\w ]{{1,40}})"
     rf"(?:,? and (?:\w+ )?\w+)? (?:for me to\b|(?:to|of me to) (?:\w+ly )?{_SERVE}\w*(?: or \w+)?(?: you)?(?: with)? "
     r"(?:such|this|that|instructions|information|guidance|assistance|advice|details|content|any|help))",
     # my rules forbid it
     rf"\b(?:against|violates?|outside|beyond|by) (?:of )?(?:my|our|openai's) (?:\w+ )?(?:{_RULES}|terms|scope)",
+    rf"\bnot (?:within|part of) my (?:\w+ )?(?:{_RULES}|capabilit\w+|purview|scope|abilit\w+)",
     rf"\bmy (?:\w+ )?(?:{_RULES}|instructions)(?: and \w+)? "
     r"(?:do(?:es)? not (?:allow|permit|include)|prevents?|prohibits?|forbids?)",
     # let us talk about something else

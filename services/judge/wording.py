@@ -8,7 +8,7 @@ _QUOTES = str.maketrans(
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKUP = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]*)+|[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}", re.MULTILINE)
 _SPEAKER = re.compile(r"^(?:assistant|answer|response|reply|ai|bot|model)\s*:\s*")
-_QUOTED = re.compile(r'"[^"\n]*\s[^"\n]*"')
+_QUOTED = re.compile(r'"[^"\n]*\s[^"\n]*"|\b(?:says?|said|replied|answered|wrote|reads): [^.!?\n]*')
 _CONTRACTIONS = (
     (re.compile(r"\b(?:can't|cant|can not)\b"), "cannot"),
     (re.compile(r"\b(?:won't|wont)\b"), "will not"),
@@ -40,7 +40,7 @@ def sentences(text: str) -> list[str]:
 
 
 def unquoted(text: str) -> str:
-    """Without what stands between double quotes on one line: words that are shown, not said."""
+    """Without what stands in double quotes on one line, or after "said:": words that are shown, not said."""
     return _QUOTED.sub('""', text)
 
 
