@@ -84,7 +84,7 @@ def sampling_fields(sampling: Sampling) -> dict[str, Any]:
 
 
 class ChatClient:
-    """One engine. Used inside one event loop; opens connections when first asked and keeps them until `async with` ends."""
+    """One engine. Used inside one event loop; connects when first asked and stays so until `async with` ends."""
 
     def __init__(self, url: str, *, api_key: str = "", timeout_s: float = 900.0, attempts: int = 5) -> None:
         self.url = url.rstrip("/")
@@ -146,14 +146,21 @@ class ChatClient:
 
 
 def complete_all(
-    url: str, requests: Sequence[ChatRequest], *, api_key: str = "", window: int = 16, timeout_s: float = 900.0
+    url: str,
+    requests: Sequence[ChatRequest],
+    *,
+    api_key: str = "",
+    window: int = 16,
+    timeout_s: float = 900.0,
+    attempts: int = 5,
 ) -> Iterator[tuple[int, Reply | LrmError]]:
     """(index, reply or error) of every request in the order they finish, at most `window` in flight; for sync code."""
     done: queue.SimpleQueue[tuple[int, Reply | LrmError] | None] = queue.SimpleQueue()
 
     async def work() -> None:
         places = asyncio.Semaphore(window)
-        async with ChatClient(url, api_key=api_key, timeout_s=timeout_s) as client, asyncio.TaskGroup() as tasks:
+        engine = ChatClient(url, api_key=api_key, timeout_s=timeout_s, attempts=attempts)
+        async with engine as client, asyncio.TaskGroup() as tasks:
             for index, request in enumerate(requests):
                 await places.acquire()
                 tasks.create_task(one(client, index, request)).add_done_callback(lambda _: places.release())
