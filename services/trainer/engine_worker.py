@@ -52,7 +52,7 @@ def device() -> torch.device:
 
 def load_model(folder: Path) -> PreTrainedModel:
     """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model."""
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
@@ -70,6 +70,8 @@ def make_engine(model: PreTrainedModel, method: Method, spec: TrainingSpec, prec
     trained = Trained(model, method)
     optimizer = torch.optim.AdamW(_groups(model, spec), lr=spec.learning_rate, betas=BETAS, fused=True)
     engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=_config(spec, precision))
+    if spec.processes == 1 and not engine.zero_optimization():
+        engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
     return engine
 
 

@@ -36,13 +36,14 @@ def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder:
 def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> None:
     """Loads the folder anew: every tensor as in `model`, and the same logits for the sample's ids. Raises Corrupt."""
     again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+    again.train(False)
     expected = model.state_dict()
     for name, tensor in again.state_dict().items():
         if not torch.equal(tensor, expected[name].detach().to("cpu", tensor.dtype)):
             raise Corrupt(f"{name} in the written checkpoint is not what was trained; check the disk and train again")
     ids = torch.tensor([sample])
     with torch.no_grad():
-        logits = again.eval()(input_ids=ids).logits
+        logits = again(input_ids=ids).logits
     if not torch.isfinite(logits).all():
         raise Corrupt("the written checkpoint computes values that are not finite; lower the learning rate")
 

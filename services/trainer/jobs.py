@@ -6,13 +6,12 @@ from pathlib import Path
 
 from lrm_safety.jobs import JobSpec
 from lrm_safety.nouns import TrainingSpec
-from lrm_safety.settings import Settings
 
 BYTES_PER_PARAMETER = 24  # fp32 weights, gradients, two moments; bf16 copies; the reload that verifies the result
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 
 
-def worker_job(settings: Settings, run: str, spec: TrainingSpec, parameters: float, attempt: int) -> JobSpec:
+def worker_job(run: str, spec: TrainingSpec, parameters: float, attempt: int) -> JobSpec:
     """A training takes every core there is: on one machine an engine waits for it, or it for the engine."""
     cores = max(os.cpu_count() or 1, spec.processes)
     module = ["services.trainer.worker", "--run", run, "--attempt", str(attempt)]
@@ -20,33 +19,26 @@ def worker_job(settings: Settings, run: str, spec: TrainingSpec, parameters: flo
     return JobSpec(
         id=job_id(run, attempt),
         command=[sys.executable, *(launcher if spec.processes > 1 else []), "-m", *module],
-        env={**_env(settings, cores // spec.processes), **({} if spec.processes > 1 else _alone())},
+        env={**_env(cores // spec.processes), **({} if spec.processes > 1 else _alone())},
         cpus=cores,
         memory_gib=round(PROCESS_GIB * spec.processes + BYTES_PER_PARAMETER * parameters / 2**30, 1),
         gpus=spec.processes if _has_gpu() else 0,
     )
 
 
-def import_job(settings: Settings, run: str, attempt: int) -> JobSpec:
+def import_job(run: str, attempt: int) -> JobSpec:
     """An import: it holds the weights in fp32 at most twice."""
     command = [sys.executable, "-m", "services.trainer.import_worker", "--run", run, "--attempt", str(attempt)]
-    return JobSpec(id=job_id(run, attempt), command=command, env=_env(settings, 1), cpus=1, memory_gib=3)
+    return JobSpec(id=job_id(run, attempt), command=command, env=_env(1), cpus=1, memory_gib=3)
 
 
 def job_id(run: str, attempt: int) -> str:
     return f"{run}-{attempt}"
 
 
-def _env(settings: Settings, threads: int) -> dict[str, str]:
-    """Where the job finds the store; keys and passwords come with the environment the runner gives every job."""
+def _env(threads: int) -> dict[str, str]:
+    """What a job needs beyond the settings, which the runner hands to every job."""
     env = {
-        "LRM_STORE": settings.store,
-        "LRM_STATE": str(settings.state_dir),
-        "LRM_DATA": str(settings.data_dir),
-        "LRM_S3_ENDPOINT": settings.s3_endpoint,
-        "LRM_S3_SECURE": "1" if settings.s3_secure else "0",
-        "LRM_LOG_LEVEL": settings.log_level,
-        "HF_HUB_OFFLINE": "1" if settings.hub_offline else "0",
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",

@@ -1,9 +1,9 @@
 """What a job of the trainer leaves in the store for its service, and for its own next attempt.
 
-    runs/<run>/job/progress.json                 rewritten at most once a second
-    runs/<run>/job/metrics/<attempt>-<step>      immutable rows; of a step trained twice the later attempt counts
-    runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so
-    runs/<run>/job/result.json                   the Checkpoint that came out, written last
+runs/<run>/job/progress.json                 rewritten at most once a second
+runs/<run>/job/metrics/<attempt>-<step>      immutable rows; of a step trained twice the later attempt counts
+runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so
+runs/<run>/job/result.json                   the Checkpoint that came out, written last
 """
 
 import json

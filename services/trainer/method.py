@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from lrm_safety import registry
+from lrm_safety.errors import NotFound
 
 METHODS = "services.trainer.methods"
 Tensor = Any  # torch.Tensor
@@ -39,6 +40,13 @@ class LossSum:
 
 class Method(Protocol):
     def loss(self, model: Any, batch: Batch) -> LossSum: ...
+
+
+def check_name(name: str) -> None:
+    """Raises NotFound with the methods there are; imports none of them."""
+    names = [plugin.name for plugin in registry.describe(METHODS)]
+    if name not in names:
+        raise NotFound(f"no method is named {name!r}; there are: {', '.join(names)}")
 
 
 def load(name: str) -> Method:

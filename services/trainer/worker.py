@@ -35,7 +35,7 @@ def work(attempt: Attempt) -> None:
     spec = attempt.run.spec.training
     attempt.ledger.progress("preparing", 0, 1, "steps")
     base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
-    folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "checkpoints")
+    folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
     encoded = encode_all(_examples(attempt), folder, spec)
     engine_worker.join_processes()
     precision = engine_worker.choose_precision(spec, attempt.ledger)

@@ -11,7 +11,7 @@ from lrm_safety import artefacts, jsonl
 from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, Run, RunSpec, TrainingSpec, reference
 from lrm_safety.runs import run_id
 from lrm_safety.settings import Settings, process_env
-from lrm_safety.store import ObjectStore
+from lrm_safety.store import ObjectStore, open_store
 from services.trainer.jobs import worker_job
 from services.trainer.ledger import Ledger
 
@@ -128,10 +128,10 @@ class Bench:
     def start(self, ledger: Ledger, attempt: int = 1) -> subprocess.Popen[str]:
         """The job's own command and environment, without the runner."""
         spec = jsonl.loads(Run, self.store.read(f"runs/{ledger.run}/spec.json")).spec.training
-        job = worker_job(self.settings, ledger.run, spec, 1e6, attempt)
+        job = worker_job(ledger.run, spec, 1e6, attempt)
         return subprocess.Popen(
             job.command,
-            env=process_env(job.env),
+            env=process_env({**job.env, "LRM_STORE": self.settings.store, "LRM_STATE": str(self.settings.state_dir)}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -146,12 +146,19 @@ class Bench:
         return ledger, process.returncode, output
 
 
-@pytest.fixture
-def bench(store: ObjectStore, settings: Settings, tiny_folder: Path, tmp_path: Path) -> Bench:
+def make_bench(tmp_path: Path, folder: Path) -> Bench:
+    settings = Settings(store=f"file://{tmp_path}/store", state_dir=tmp_path / "state")
+    store = open_store(settings)
     base = artefacts.publish(
-        store, "checkpoints", tiny_folder, Checkpoint(name="tiny", lineage=Lineage(origin="test", licence="none"))
+        store, "checkpoints", folder, Checkpoint(name="tiny", lineage=Lineage(origin="test", licence="none"))
     )
-    return Bench(store, settings, reference(base.name, base.digest), publish_examples(store, tmp_path, examples()))
+    dataset = publish_examples(store, tmp_path, examples())
+    return Bench(store, settings, reference(base.name, base.digest), dataset)
+
+
+@pytest.fixture
+def bench(tiny_folder: Path, tmp_path: Path) -> Bench:
+    return make_bench(tmp_path, tiny_folder)
 
 
 def publish_examples(store: ObjectStore, tmp_path: Path, rows: list[Example], name: str = "sums") -> str:

@@ -1,0 +1,88 @@
+"""A run of the trainer is a Job: submits or adopts it, and mirrors it into the run until it ends."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lrm_safety import observe
+from lrm_safety.errors import Cancelled, InvalidInput, NotFound, Unavailable
+from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus
+from lrm_safety.nouns import reference
+from lrm_safety.runs import OwnedRun
+from services.trainer.attempt import EXIT_INVALID_INPUT
+from services.trainer.jobs import job_id
+from services.trainer.ledger import Ledger
+
+log = observe.logger(__name__)
+POLL_S = 0.5
+MAX_LOST = 2  # killed jobs that are replaced, each going on from the last resume point
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """The work of a run, as RunHost wants it."""
+
+    runner: JobRunner
+    make: Callable[[str, int], JobSpec]  # run id, attempt -> job
+
+    def __call__(self, run: OwnedRun) -> str:
+        """The Checkpoint's reference. Raises what the job raised; Unavailable when it was lost too often."""
+        ledger = Ledger(run.store, run.id)
+        attempt = self._first_attempt(ledger)
+        for lost in range(MAX_LOST + 1):
+            result = ledger.read_result()
+            if result is None:
+                self._follow(run, ledger, attempt)
+                result = ledger.read_result()
+            if result is not None:
+                return reference(result.name, result.digest)
+            log.warning("job_lost", run=run.id, attempt=attempt, lost=lost + 1)
+            observe.count("lrm_job_lost_total", kind=run.id.rsplit("-", 1)[0])
+            attempt += 1
+        raise Unavailable(
+            f"the job of {run.id} was killed {MAX_LOST + 1} times (is memory short?); its log is "
+            f"jobs/{job_id(run.id, attempt - 1)}/log in the store; asking again goes on from the last resume point"
+        )
+
+    def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> None:
+        """Until the job has ended. Returns when it is done or was lost; raises the error it reported."""
+        status = self.runner.submit(self.make(run.id, attempt))
+        while not status.has_ended:
+            self._mirror(run, ledger, status)
+            try:
+                run.check_cancelled()
+            except Cancelled:
+                self.runner.cancel(status.id)
+                raise
+            time.sleep(POLL_S)
+            status = self.runner.status(status.id)
+        error = ledger.read_error(attempt)
+        if error is None and status.exit_code == EXIT_INVALID_INPUT:
+            error = InvalidInput("the job refused its input")
+        if status.state is not JobState.DONE and error is not None:
+            raise type(error)(f"{error} (log: jobs/{status.id}/log in the store)")
+
+    def _mirror(self, run: OwnedRun, ledger: Ledger, status: JobStatus) -> None:
+        if status.state is JobState.QUEUED:
+            run.waiting(status.waiting or "its job waits for its turn")
+            return
+        seen = ledger.read_progress()
+        if seen is None:
+            run.progress("starting", 0, 1, "jobs")
+        else:
+            run.progress(seen.stage, seen.done, seen.total, seen.unit, dict(seen.metrics))
+
+    def _first_attempt(self, ledger: Ledger) -> int:
+        """The attempt that is going on, or else one that was never made."""
+        attempt = 1
+        while (status := self._status(ledger.run, attempt)) is not None or ledger.read_error(attempt) is not None:
+            if status is not None and not status.has_ended:
+                return attempt
+            attempt += 1
+        return attempt
+
+    def _status(self, run: str, attempt: int) -> JobStatus | None:
+        try:
+            return self.runner.status(job_id(run, attempt))
+        except NotFound:
+            return None

@@ -1,0 +1,83 @@
+"""What a TrainingSpec may ask: defaults for what was left out, ranges for what was not, errors that name both."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lrm_safety.chat import THINKING_MODES
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import TrainingSpec
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+PRECISIONS = ("auto", "fp32", "bf16")
+MICRO_BATCH = 4
+DEFAULTS = TrainingSpec(
+    method="sft",
+    epochs=1,
+    learning_rate=1e-5,
+    batch_size=8,
+    max_tokens=1024,
+    precision="auto",
+    thinking="keep",
+    processes=1,
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    allowed: str  # in words, for the error
+    holds: Callable[[float], bool]
+
+
+RANGES = {
+    "epochs": Range("above 0, at most 1000", lambda value: 0 < value <= 1000),
+    "learning_rate": Range("above 0, at most 1", lambda value: 0 < value <= 1),
+    "batch_size": Range("1 to 65536", lambda value: 1 <= value <= 65536),
+    "micro_batch_size": Range("1 to 65536", lambda value: 1 <= value <= 65536),
+    "max_tokens": Range("8 to 1048576", lambda value: 8 <= value <= 1 << 20),
+    "warmup_ratio": Range("0 to 1", lambda value: 0 <= value <= 1),
+    "weight_decay": Range("0 to 1", lambda value: 0 <= value <= 1),
+    "max_grad_norm": Range("0 (no clipping) to 1e6", lambda value: 0 <= value <= 1e6),
+    "seed": Range("0 or more", lambda value: value >= 0),
+    "zero_stage": Range("0 to 3", lambda value: 0 <= value <= 3),
+    "save_every_steps": Range("0 (once an epoch) or more", lambda value: value >= 0),
+    "processes": Range("1 to 1024", lambda value: 1 <= value <= 1024),
+}
+CHOICES = {"precision": PRECISIONS, "thinking": THINKING_MODES}
+
+
+def resolve(spec: TrainingSpec) -> TrainingSpec:
+    """The same spec with every default written down. Raises InvalidInput with field, value and what is allowed."""
+    done = TrainingSpec()
+    done.CopyFrom(DEFAULTS)
+    done.MergeFrom(spec)
+    done.micro_batch_size = done.micro_batch_size or _micro_batch(done)
+    check_name(done.name, "name")
+    for field, meaning in (("base", "a checkpoint"), ("dataset", "a dataset")):
+        if not getattr(done, field):
+            raise InvalidInput(f"training.{field} is missing; expected {meaning}: name or name@digest")
+    for field, choices in CHOICES.items():
+        if getattr(done, field) not in choices:
+            raise _refusal(field, getattr(done, field), f"one of {', '.join(choices)}")
+    for field, span in RANGES.items():
+        if not span.holds(getattr(done, field)):
+            raise _refusal(field, getattr(done, field), span.allowed)
+    if done.batch_size % (done.micro_batch_size * done.processes):
+        allowed = f"a multiple of micro_batch_size x processes = {done.micro_batch_size} x {done.processes}"
+        raise _refusal("batch_size", done.batch_size, allowed)
+    return done
+
+
+def check_name(name: str, field: str) -> None:
+    if not NAME.fullmatch(name):
+        raise InvalidInput(f"{field} is {name!r}; expected 1 to 63 letters, digits, '.', '_' or '-', not '._-' first")
+
+
+def _micro_batch(spec: TrainingSpec) -> int:
+    """The largest size up to MICRO_BATCH that divides each process's share of the batch."""
+    share = max(1, spec.batch_size // max(1, spec.processes))
+    return max(size for size in range(1, MICRO_BATCH + 1) if share % size == 0)
+
+
+def _refusal(field: str, value: object, allowed: str) -> InvalidInput:
+    return InvalidInput(f"training.{field} is {value!r}; expected {allowed}")

@@ -1,0 +1,91 @@
+"""TrainerService over gRPC: checks what is asked, starts runs, answers from the store. Training itself is a Job."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from lrm_safety import artefacts, registry
+from lrm_safety.errors import InvalidInput
+from lrm_safety.jobs import JobSpec, open_runner
+from lrm_safety.nouns import (
+    Checkpoint,
+    Dataset,
+    GetCheckpointRequest,
+    ImportCheckpointRequest,
+    ListCheckpointsRequest,
+    ListCheckpointsResponse,
+    ListPluginsRequest,
+    ListPluginsResponse,
+    ReadMetricsRequest,
+    Run,
+    RunSpec,
+    TrainingMetrics,
+    TrainingSpec,
+    TrainRequest,
+    reference,
+)
+from lrm_safety.runs import RunHost, RunsServicer, read_run
+from lrm_safety.settings import Settings
+from lrm_safety.store import open_store
+from lrm_safety.v1 import runs_pb2, runs_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from services.trainer import limits, method
+from services.trainer.following import JobRun
+from services.trainer.jobs import import_job, worker_job
+from services.trainer.ledger import Ledger
+from services.trainer.origins import Origin
+
+
+def register(server: grpc.Server, settings: Settings) -> list[str]:
+    """Adds TrainerService and Runs to the server; returns their full names."""
+    service = TrainerService(settings)
+    trainer_pb2_grpc.add_TrainerServiceServicer_to_server(service, server)
+    runs_pb2_grpc.add_RunsServicer_to_server(RunsServicer(service.store), server)
+    return [
+        trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name,
+        runs_pb2.DESCRIPTOR.services_by_name["Runs"].full_name,
+    ]
+
+
+class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
+    def __init__(self, settings: Settings) -> None:
+        self.store = open_store(settings)
+        self._runner = open_runner(settings)
+        self._host = RunHost(self.store)
+
+    def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
+        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset or method)."""
+        spec = limits.resolve(request.spec)
+        method.check_name(spec.method)
+        base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
+        dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
+        spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
+
+        def job(run: str, attempt: int) -> JobSpec:
+            return worker_job(run, spec, base.parameters, attempt)
+
+        return self._host.start("training", RunSpec(training=spec), JobRun(self._runner, job))
+
+    def ImportCheckpoint(self, request: ImportCheckpointRequest, context: grpc.ServicerContext) -> Run:
+        """Raises InvalidInput (what is no origin), NotFound (no such folder)."""
+        limits.check_name(request.name, "name")
+        origin = Origin.parse(request.origin)
+        asked = RunSpec(training=TrainingSpec(name=request.name, base=str(origin)))
+        work = JobRun(self._runner, import_job)
+        return self._host.start("import", asked, work, origin.identity())
+
+    def GetCheckpoint(self, request: GetCheckpointRequest, context: grpc.ServicerContext) -> Checkpoint:
+        return artefacts.find(self.store, "checkpoints", Checkpoint, request.checkpoint)
+
+    def ListCheckpoints(
+        self, request: ListCheckpointsRequest, context: grpc.ServicerContext
+    ) -> ListCheckpointsResponse:
+        return ListCheckpointsResponse(checkpoints=artefacts.list_all(self.store, "checkpoints", Checkpoint))
+
+    def ReadMetrics(self, request: ReadMetricsRequest, context: grpc.ServicerContext) -> Iterator[TrainingMetrics]:
+        run = read_run(self.store, request.run)
+        yield from Ledger(self.store, run.id).read_metrics()
+
+    def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
+        if request.kind not in ("", "methods"):
+            raise InvalidInput(f"the trainer has methods, no {request.kind!r}")
+        return ListPluginsResponse(plugins=registry.describe(method.METHODS))

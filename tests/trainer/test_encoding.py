@@ -1,0 +1,108 @@
+"""The border between what is read and what is trained, token by token, and every reason to refuse."""
+
+import json
+import shutil
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from lrm_safety.chat import ChatTemplate
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import Example, TrainingSpec, user
+from services.trainer.encoding import Encoder, encode_all, read_tokenizer
+from tests.trainer.conftest import CHATML, examples
+
+EXAMPLE = Example(id="a", prompt="What is 1 and 2?", thinking="1 and 2 are 3.", answer="It is 3.")
+TARGETS = {
+    "keep": "<think>\n1 and 2 are 3.\n</think>\n\nIt is 3.<|im_end|>",
+    "empty": "<think>\n\n</think>\n\nIt is 3.<|im_end|>",
+    "none": "It is 3.<|im_end|>",
+}
+
+
+def spec(**changes) -> TrainingSpec:
+    return TrainingSpec(**{"dataset": "sums@1", "thinking": "keep", "max_tokens": 200, **changes})
+
+
+def copy(folder, tmp_path, template=CHATML):
+    """The tiny checkpoint's tokenizer with another template."""
+    target = tmp_path / "copy"
+    target.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(folder / name, target / name)
+    (target / "chat_template.jinja").write_text(template)
+    return target
+
+
+@pytest.mark.parametrize("thinking", ["keep", "empty", "none"])
+def test_every_token_is_on_its_side(tiny_folder, thinking):
+    encoded = Encoder(tiny_folder, thinking).encode(EXAMPLE)
+    before = ChatTemplate.from_folder(tiny_folder).render([user(EXAMPLE.prompt)])
+    whole = read_tokenizer(tiny_folder).encode(before + TARGETS[thinking], add_special_tokens=False)
+    assert encoded.ids == whole.ids
+    sides = [position >= encoded.start for position in range(len(encoded.ids))]
+    assert sides == [begin >= len(before) for begin, _ in whole.offsets]
+    assert Encoder(tiny_folder, thinking).trained_text(encoded) == TARGETS[thinking]
+    assert read_tokenizer(tiny_folder).decode(encoded.ids, skip_special_tokens=False) == before + TARGETS[thinking]
+
+
+def test_a_token_never_spans_the_border(tiny_folder, tmp_path):
+    """The generation prompt ends in a newline and the target starts with one: together they are one token here."""
+    folder = copy(tiny_folder, tmp_path, CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["ĊĊ"] = 511
+    tokenizer["model"]["merges"].insert(0, ["Ċ", "Ċ"])
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    encoded = Encoder(folder, "empty").encode(EXAMPLE)
+    before = ChatTemplate.from_folder(folder).render([user(EXAMPLE.prompt)])
+    assert encoded.ids[: encoded.start] == read_tokenizer(folder).encode(before, add_special_tokens=False).ids
+    assert Encoder(folder, "empty").trained_text(encoded) == "\n</think>\n\nIt is 3.<|im_end|>"
+    assert 511 not in encoded.ids[: encoded.start + 1]
+
+
+def test_refuses_when_the_thinking_cannot_be_written(tiny_folder, tmp_path):
+    folder = copy(tiny_folder, tmp_path)
+    words = {word: at for at, word in enumerate(["<unk>", "It", "is", "3.", "<|im_end|>"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(InvalidInput, match=r"example a: thinking is 'keep', but <think>…</think> is missing"):
+        Encoder(folder, "keep").encode(EXAMPLE)
+    assert Encoder(folder, "none").encode(EXAMPLE).start > 0
+
+
+def test_refuses_an_end_of_turn_that_is_not_trained(tiny_folder, tmp_path):
+    folder = copy(tiny_folder, tmp_path)
+    tokenizer = read_tokenizer(tiny_folder)
+    tokenizer.normalizer = __import__("tokenizers").normalizers.Replace("<|im_end|>", "")
+    raw = json.loads(tokenizer.to_str())
+    raw["added_tokens"] = [token for token in raw["added_tokens"] if token["content"] != "<|im_end|>"]
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    with pytest.raises(InvalidInput, match="would never learn to stop"):
+        Encoder(folder, "keep").encode(EXAMPLE)
+
+
+def test_refuses_trained_padding(tiny_folder):
+    with pytest.raises(InvalidInput, match=r"padding token '<\|endoftext\|>' would be trained"):
+        Encoder(tiny_folder, "none").encode(Example(id="a", prompt="Hi", answer="no<|endoftext|>"))
+
+
+def test_refuses_an_empty_mask(tiny_folder, tmp_path):
+    folder = copy(tiny_folder, tmp_path, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": " "}))
+    with pytest.raises(InvalidInput, match="no token would be trained"):
+        Encoder(folder, "none").encode(Example(id="a", prompt="Hi", answer=""))
+
+
+def test_long_examples_are_dropped_and_counted(tiny_folder):
+    lengths = [len(Encoder(tiny_folder, "keep").encode(example).ids) for example in examples()]
+    limit = sorted(lengths)[5]
+    kept = encode_all(examples(), tiny_folder, spec(max_tokens=limit))
+    assert len(kept.examples) == sum(length <= limit for length in lengths)
+    assert kept.dropped == sum(length > limit for length in lengths) > 0
+    with pytest.raises(InvalidInput, match=f"max_tokens is 10, and all 24 .* shortest has {min(lengths)} tokens"):
+        encode_all(examples(), tiny_folder, spec(max_tokens=10))
+    with pytest.raises(InvalidInput, match="has no examples"):
+        encode_all([], tiny_folder, spec())

@@ -1,0 +1,57 @@
+"""Steps, micro-batches and learning rates: every example once an epoch, the same however it is cut."""
+
+import pytest
+
+from lrm_safety.nouns import TrainingSpec
+from services.trainer.plan import Plan
+
+LENGTHS = [5, 9, 2, 7, 7, 3, 8, 1, 6, 4]
+
+
+def plan(**changes):
+    spec = TrainingSpec(epochs=2, batch_size=4, micro_batch_size=2, processes=1, seed=3, learning_rate=1.0)
+    spec.MergeFrom(TrainingSpec(**changes))
+    return Plan(LENGTHS, spec)
+
+
+def test_each_epoch_sees_every_example_once():
+    seen = [index for step in range(5) for index in plan().examples(step)]
+    assert plan().steps == 5
+    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
+    assert seen[:10] != seen[10:20]
+    assert seen != [index for step in range(5) for index in plan(seed=4).examples(step)]
+
+
+def test_last_step_is_full():
+    assert plan(epochs=1).steps == 3
+    assert len(plan(epochs=1).examples(2)) == 4
+    assert plan(epochs=0.1).steps == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_share_a_step_without_overlap(processes):
+    one = plan(processes=processes)
+    for step in range(one.steps):
+        micros = [micro for rank in range(processes) for micro in one.micros(step, rank)]
+        assert sorted(index for micro in micros for index in micro) == sorted(one.examples(step))
+        assert all(len(micro) == 2 for micro in micros)
+
+
+def test_micro_batches_pad_little():
+    for micro in plan(batch_size=10, micro_batch_size=5).micros(0, 0):
+        lengths = [LENGTHS[index] for index in micro]
+        assert lengths in ([9, 8, 7, 7, 6], [5, 4, 3, 2, 1])
+
+
+def test_resume_points():
+    assert [step for step in range(5) if plan().saves_after(step)] == [2]  # epoch 1 ends inside step 2
+    assert [step for step in range(5) if plan(save_every_steps=2).saves_after(step)] == [1, 3]
+    assert not plan(save_every_steps=5).saves_after(4)
+
+
+def test_learning_rate_warms_up_then_falls():
+    rates = [plan(epochs=4, warmup_ratio=0.2).learning_rate(step) for step in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert all(later < earlier for earlier, later in zip(rates[2:], rates[3:], strict=False))
+    assert rates[6] == pytest.approx(0.5)
+    assert plan().learning_rate(0) == 1.0
