@@ -6,7 +6,7 @@
         ... scripted_engine.url ...                 # http://127.0.0.1:<port>/v1
 
 It serves /v1/chat/completions, /v1/completions (whose prompt reaches `reply` as one user message), /v1/models, /health
-and vLLM's /metrics, and keeps every request's body in `requests`. The fixture: import it in a conftest.
+and vLLM's /metrics, cuts at max_tokens words, and keeps every request's body in `requests`.
 """
 
 import asyncio
@@ -84,12 +84,16 @@ class ScriptedEngine:
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()
         text = await self._written(request, body, body["messages"])
-        return text if isinstance(text, web.Response) else self._answer({"message": {"content": text}}, text)
+        return (
+            text
+            if isinstance(text, web.Response)
+            else self._answer(body, text, lambda said: {"message": {"content": said}})
+        )
 
     async def _text(self, request: web.Request) -> web.Response:
         body = await request.json()
         text = await self._written(request, body, [{"role": "user", "content": body["prompt"]}])
-        return text if isinstance(text, web.Response) else self._answer({"text": text}, text)
+        return text if isinstance(text, web.Response) else self._answer(body, text, lambda said: {"text": said})
 
     async def _written(self, request: web.Request, body: dict[str, Any], messages: Messages) -> str | web.Response:
         self.requests.append(body)
@@ -120,9 +124,13 @@ class ScriptedEngine:
             return web.json_response(error, status=how, headers=headers)
         return web.Response(text="<html>no chat completion</html>")
 
-    def _answer(self, choice: dict[str, Any], text: str) -> web.Response:
-        usage = {"prompt_tokens": 7, "completion_tokens": len(text.split())}
-        choices = [{"index": 0, "finish_reason": self.finish_reason, **choice}]
+    def _answer(self, body: dict[str, Any], text: str, choice: Callable[[str], dict[str, Any]]) -> web.Response:
+        words = text.split(" ")
+        allowed = body.get("max_tokens") or len(words)
+        reason = "length" if len(words) > allowed else self.finish_reason
+        said = " ".join(words[:allowed])
+        usage = {"prompt_tokens": 7, "completion_tokens": min(len(words), allowed)}
+        choices = [{"index": 0, "finish_reason": reason, **choice(said)}]
         return web.json_response({"model": self.model, "choices": choices, "usage": usage})
 
     async def _models(self, request: web.Request) -> web.Response:
