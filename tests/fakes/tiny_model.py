@@ -13,7 +13,6 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 def write(folder: Path, seed: int = 0, longest: int = 512) -> Path:
     """Makes the folder; another seed, other weights. Takes seconds: torch is imported."""
     import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -21,6 +20,14 @@ def write(folder: Path, seed: int = 0, longest: int = 512) -> Path:
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=320, num_key_value_heads=1, max_position_embeddings=longest, **shape, **ends)
     LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder, longest)
+    return folder
+
+
+def write_tokenizer(folder: Path, longest: int = 512) -> None:
+    """One token a byte, three special ones, the chat template."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({text: i for i, text in enumerate([*SPECIAL, *letters])}, []))
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
@@ -31,4 +38,3 @@ def write(folder: Path, seed: int = 0, longest: int = 512) -> Path:
     known = {**named, "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest}
     (folder / "tokenizer_config.json").write_text(json.dumps(known))
     (folder / "chat_template.jinja").write_text(CHATML)
-    return folder
