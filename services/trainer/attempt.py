@@ -1,6 +1,6 @@
 """The edge of the trainer's job processes: arguments in, exit code out, the reason kept in the run's ledger.
 
-    python -m services.trainer.worker --run training-1f3a… --attempt 1
+    python -m services.trainer.worker training-1f3a… 1
 
 Exit codes: 0 done; 65 the input is wrong (asking again will not help); 1 anything else. Under torchrun the launcher's
 own code is 1 for both: the ledger tells them apart.
@@ -36,8 +36,8 @@ class Attempt:
 def carry_out(work: Callable[[Attempt], None], arguments: Sequence[str] | None = None) -> int:
     """Runs the work of the run named in the arguments; returns the exit code."""
     parser = argparse.ArgumentParser(description="A job of the trainer; started by TrainerService.")
-    parser.add_argument("--run", required=True, help="id of the run in the store")
-    parser.add_argument("--attempt", type=int, default=1, help="1 for the first; counts up when a job was lost")
+    parser.add_argument("run", help="id of the run in the store")
+    parser.add_argument("attempt", type=int, help="1 for the first; counts up when a job was lost")
     chosen = parser.parse_args(arguments)
     settings = Settings.from_env()
     observe.configure(settings)

@@ -1,6 +1,6 @@
 """Turns an origin into a plain Hugging Face folder and publishes it: the job behind TrainerService.ImportCheckpoint.
 
-python -m services.trainer.import_worker --run import-0f3a… --attempt 1
+python -m services.trainer.import_worker import-0f3a… 1
 """
 
 import shutil

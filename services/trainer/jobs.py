@@ -14,7 +14,7 @@ PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 def worker_job(run: str, spec: TrainingSpec, parameters: float, attempt: int) -> JobSpec:
     """A training takes every core there is: on one machine an engine waits for it, or it for the engine."""
     cores = max(os.cpu_count() or 1, spec.processes)
-    module = ["services.trainer.worker", "--run", run, "--attempt", str(attempt)]
+    module = ["services.trainer.worker", run, str(attempt)]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spec.processes}"]
     return JobSpec(
         id=job_id(run, attempt),
@@ -28,7 +28,7 @@ def worker_job(run: str, spec: TrainingSpec, parameters: float, attempt: int) ->
 
 def import_job(run: str, attempt: int) -> JobSpec:
     """An import: it holds the weights in fp32 at most twice."""
-    command = [sys.executable, "-m", "services.trainer.import_worker", "--run", run, "--attempt", str(attempt)]
+    command = [sys.executable, "-m", "services.trainer.import_worker", run, str(attempt)]
     return JobSpec(id=job_id(run, attempt), command=command, env=_env(1), cpus=1, memory_gib=3)
 
 

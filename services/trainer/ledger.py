@@ -26,13 +26,14 @@ class Ledger:
     run: str
     attempt: int = 0  # 0 = a reader
     _rows: list[TrainingMetrics] = field(default_factory=list)
+    _newest: TrainingMetrics | None = None
     _wrote: float = 0.0
 
     def progress(self, stage: str, done: float, total: float, unit: str) -> None:
         """Shown at once for a new stage; within a stage at most once a second, with the newest metrics."""
         if done and done < total and time.monotonic() - self._wrote < WRITE_EVERY_S:
             return
-        now = Progress(stage=stage, done=done, total=total, unit=unit, metrics=self._newest())
+        now = Progress(stage=stage, done=done, total=total, unit=unit, metrics=self._shown())
         self.flush()
         self.store.write(f"{self._root}/progress.json", jsonl.dumps(now).encode())
         self._wrote = time.monotonic()
@@ -40,6 +41,7 @@ class Ledger:
     def log_step(self, row: TrainingMetrics) -> None:
         """Kept until the next `progress` or `flush`."""
         self._rows.append(row)
+        self._newest = row
 
     def flush(self) -> None:
         if self._rows:
@@ -85,16 +87,10 @@ class Ledger:
             rows |= {row.step: row for row in jsonl.unpack(TrainingMetrics, self.store.read(key))}
         yield from (rows[step] for step in sorted(rows))
 
-    def _newest(self) -> dict[str, float]:
-        if not self._rows:
-            return {}
-        row = self._rows[-1]
-        return {
-            "loss": row.loss,
-            "token_accuracy": row.token_accuracy,
-            "learning_rate": row.learning_rate,
-            "tokens_per_s": row.tokens_per_s,
-        }
+    def _shown(self) -> dict[str, float]:
+        row = self._newest
+        names = ("loss", "token_accuracy", "learning_rate", "tokens_per_s")
+        return {name: getattr(row, name) for name in names} if row else {}
 
     @property
     def _root(self) -> str:

@@ -1,6 +1,6 @@
 """Fine-tunes a checkpoint on a dataset: the job behind TrainerService.Train, on CPU or GPU, in one process or many.
 
-    python -m services.trainer.worker --run training-1f3a… --attempt 1      (under torchrun for several processes)
+    python -m services.trainer.worker training-1f3a… 1      (under torchrun for several processes)
 
 A killed attempt loses at most the steps since the last resume point; the next one takes them again, with the same
 losses: examples, order and random numbers of a step depend on the seed and the step's number alone.

@@ -1,0 +1,147 @@
+"""A run and its Job, with a runner that plays a script: adoption, lost jobs, errors, cancel."""
+
+import time
+
+import pytest
+
+from lrm_safety.errors import InvalidInput, NotFound
+from lrm_safety.jobs import JobSpec, JobState, JobStatus
+from lrm_safety.nouns import Checkpoint, RunSpec, RunState, TrainingSpec, has_ended
+from lrm_safety.runs import RunHost, run_id
+from services.trainer import following
+from services.trainer.following import JobRun
+from services.trainer.ledger import Ledger
+
+DONE, FAILED, RUNNING = JobState.DONE, JobState.FAILED, JobState.RUNNING
+
+
+class ScriptedRunner:
+    """Each submitted job runs through its script of states; `on_end` writes what its worker would have written."""
+
+    def __init__(self, *scripts, on_end=lambda job: None):
+        self.scripts, self.on_end = list(scripts), on_end
+        self.jobs: dict[str, list[JobState]] = {}
+        self.submitted: list[str] = []
+        self.exit_code: int | None = None
+
+    def submit(self, spec: JobSpec) -> JobStatus:
+        if spec.id not in self.jobs:
+            self.submitted.append(spec.id)
+            self.jobs[spec.id] = list(self.scripts.pop(0))
+        return self.status(spec.id)
+
+    def status(self, job_id: str) -> JobStatus:
+        if job_id not in self.jobs:
+            raise NotFound(job_id)
+        states = self.jobs[job_id]
+        state = states.pop(0) if len(states) > 1 else states[0]
+        status = JobStatus(job_id, state, exit_code=self.exit_code, waiting="for a GPU")
+        if status.has_ended:
+            self.on_end(job_id)
+        return status
+
+    def logs(self, job_id: str, tail: int = 50) -> str:
+        return ""
+
+    def cancel(self, job_id: str, grace_s: float = 10.0) -> JobStatus:
+        self.jobs[job_id] = [JobState.CANCELLED]
+        return self.status(job_id)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(following, "POLL_S", 0.01)
+
+
+@pytest.fixture
+def follow(store):
+    """follow(runner) asks for the run and waits for its end; the same run each time."""
+    host = RunHost(store)
+
+    def ask(runner, until=has_ended):
+        work = JobRun(runner, lambda run, attempt: JobSpec(id=f"{run}-{attempt}", command=["x"]))
+        run = host.start("training", RunSpec(training=TrainingSpec(name="tuned")), work)
+        deadline = time.monotonic() + 10
+        while not until(run := host.get(run.id)):
+            assert time.monotonic() < deadline, run
+            time.sleep(0.01)
+        return run
+
+    return ask
+
+
+def finish(store):
+    return lambda job: Ledger(store, job.rsplit("-", 1)[0], 1).finish(Checkpoint(name="tuned", digest="d"))
+
+
+def test_a_job_that_ends_well(store, follow):
+    runner = ScriptedRunner([JobState.QUEUED, RUNNING, DONE], on_end=finish(store))
+    run = follow(runner)
+    assert (run.state, run.result) == (RunState.RUN_STATE_DONE, "tuned@d")
+    assert runner.submitted == [f"{run.id}-1"]
+
+
+def test_waiting_is_mirrored(follow):
+    assert follow(ScriptedRunner([JobState.QUEUED]), until=lambda run: run.waiting).waiting == "for a GPU"
+
+
+def test_progress_is_mirrored(store, follow):
+    runner = ScriptedRunner([RUNNING])
+    run = follow(runner, until=lambda run: run.progress.stage == "starting")
+    Ledger(store, run.id, 1).progress("training", 3, 10, "steps")
+    seen = follow(runner, until=lambda run: run.progress.stage == "training").progress
+    assert (seen.done, seen.total, seen.unit) == (3, 10, "steps")
+
+
+def test_a_killed_job_is_replaced_twice_at_most(follow):
+    runner = ScriptedRunner([RUNNING, FAILED], [FAILED], [RUNNING, FAILED])
+    run = follow(runner)
+    assert run.state == RunState.RUN_STATE_FAILED
+    assert runner.submitted == [f"{run.id}-{attempt}" for attempt in (1, 2, 3)]
+    assert "killed 3 times" in run.error
+    assert f"jobs/{run.id}-3/log" in run.error
+
+
+def test_asking_again_makes_a_new_attempt(store, follow):
+    follow(ScriptedRunner([FAILED], [FAILED], [FAILED]))
+    run = follow(ScriptedRunner([DONE], on_end=finish(store)))
+    assert run.state == RunState.RUN_STATE_DONE
+
+
+def test_a_reported_error_is_not_retried(store, follow):
+    def report(job):
+        Ledger(store, job.rsplit("-", 1)[0], 1).fail(InvalidInput("max_tokens is 1; raise it"))
+
+    runner = ScriptedRunner([RUNNING, FAILED], on_end=report)
+    run = follow(runner)
+    assert run.state == RunState.RUN_STATE_FAILED
+    assert run.error == f"max_tokens is 1; raise it (log: jobs/{run.id}-1/log in the store)"
+    assert len(runner.submitted) == 1
+    retried = ScriptedRunner([DONE], on_end=finish(store))
+    assert follow(retried).state == RunState.RUN_STATE_DONE
+    assert retried.submitted == [f"{run.id}-2"]
+
+
+def test_the_exit_code_alone_is_enough_to_stop(follow):
+    runner = ScriptedRunner([FAILED])
+    runner.exit_code = 65
+    run = follow(runner)
+    assert "refused its input" in run.error
+    assert len(runner.submitted) == 1
+
+
+def test_cancel_ends_the_job(store, follow):
+    runner = ScriptedRunner([RUNNING])
+    run = follow(runner, until=lambda run: run.progress.stage == "starting")
+    store.write(f"runs/{run.id}/cancel", b"")
+    assert follow(runner).state == RunState.RUN_STATE_CANCELLED
+    assert runner.jobs[f"{run.id}-1"] == [JobState.CANCELLED]
+
+
+def test_a_job_that_is_there_is_adopted(store, follow):
+    id_ = run_id("training", RunSpec(training=TrainingSpec(name="tuned")))
+    runner = ScriptedRunner(on_end=lambda job: finish(store)(job) if job == f"{id_}-2" else None)
+    runner.jobs = {f"{id_}-1": [FAILED], f"{id_}-2": [RUNNING, RUNNING, DONE]}
+    run = follow(runner)
+    assert run.state == RunState.RUN_STATE_DONE
+    assert runner.submitted == []

@@ -1,0 +1,111 @@
+"""The real worker as a subprocess: it learns, survives SIGKILL with the same losses, refuses what would be wrong."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lrm_safety import artefacts
+from lrm_safety.chat import ChatTemplate
+from lrm_safety.nouns import Checkpoint
+from services.trainer.attempt import EXIT_INVALID_INPUT
+from services.trainer.ledger import Ledger
+from tests.trainer.conftest import Bench, make_bench, write_model, write_tokenizer
+
+LONG = {"epochs": 20, "save_every_steps": 10}  # 60 steps
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[tuple[Bench, Ledger]]:
+    """A run that nothing disturbed."""
+    bench = make_bench(tmp_path_factory.mktemp("finished"), tiny_folder)
+    ledger, code, output = bench.train(bench.spec(**LONG))
+    assert code == 0, output
+    yield bench, ledger
+
+
+def losses(ledger: Ledger) -> list[tuple[int, float]]:
+    return [(row.step, row.loss) for row in ledger.read_metrics()]
+
+
+def test_loss_falls_and_every_step_is_logged(finished):
+    rows = list(finished[1].read_metrics())
+    assert [row.step for row in rows] == list(range(1, 61))
+    assert rows[-1].loss < 0.5 * rows[0].loss
+    assert rows[-1].token_accuracy > rows[0].token_accuracy + 0.3
+    assert rows[-1].epoch == pytest.approx(20)
+    assert rows[5].learning_rate == pytest.approx(3e-3)
+    assert all(row.tokens_per_s > 0 and row.grad_norm > 0 for row in rows)
+    progress = finished[1].read_progress()
+    assert (progress.stage, progress.metrics["loss"]) == ("publishing", rows[-1].loss)
+
+
+def test_the_checkpoint_is_a_whole_folder_with_its_history(finished, tmp_path):
+    bench, ledger = finished
+    result = ledger.read_result()
+    assert artefacts.find(bench.store, "checkpoints", Checkpoint, "tuned") == result
+    folder = artefacts.fetch(bench.store, "checkpoints", result, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == result.parameters
+    base = artefacts.find(bench.store, "checkpoints", Checkpoint, bench.base)
+    before = load_file(artefacts.fetch(bench.store, "checkpoints", base, tmp_path) / "model.safetensors")
+    assert weights.keys() == before.keys()
+    assert any(not weights[name].equal(before[name]) for name in weights)
+    assert ChatTemplate.from_folder(folder) == ChatTemplate.from_folder(tmp_path / base.digest)
+    assert (folder / "generation_config.json").is_file()
+    assert (result.step, result.lineage.base, result.lineage.dataset) == (60, bench.base, bench.dataset)
+    assert (result.lineage.training.precision, result.lineage.licence) == ("fp32", "none")
+
+
+def test_nothing_is_left_but_the_result(finished):
+    bench, ledger = finished
+    assert not list(bench.store.list(f"runs/{ledger.run}/resume/"))
+    assert not (bench.settings.state_dir / "training" / ledger.run).exists()
+
+
+def test_a_killed_run_goes_on_with_the_same_losses_to_the_same_weights(finished, bench):
+    ledger = bench.ask(bench.spec(**LONG))
+    process = bench.start(ledger)
+    while not list(bench.store.list(f"runs/{ledger.run}/resume/00000020/manifest.json")):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert ledger.read_result() is None
+    assert ledger.read_error(1) is None
+    again, code, output = bench.train(bench.spec(**LONG), attempt=2)
+    assert code == 0, output
+    assert "training_resumed" in output
+    assert losses(again) == losses(finished[1])
+    assert again.read_result().digest == finished[1].read_result().digest
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(bench):
+    """No weights come out, the resume points stay, and the exit code says that a retry will not help."""
+    spec = bench.spec(learning_rate=1.0, max_grad_norm=1e6, epochs=60, save_every_steps=1, warmup_ratio=0.0)
+    spec.max_grad_norm = 0
+    spec.learning_rate = 1e30
+    ledger, code, output = bench.train(spec)
+    assert code == EXIT_INVALID_INPUT, output
+    assert "is not finite at step" in str(ledger.read_error(1))
+    assert ledger.read_result() is None
+    assert list(bench.store.list(f"runs/{ledger.run}/resume/00000001/manifest.json"))
+
+
+@pytest.mark.slow
+def test_two_processes_under_zero_2_take_the_steps_of_one(tmp_path):
+    folder = tmp_path / "still"
+    write_model(folder, dropout=0.0)
+    write_tokenizer(folder)
+    bench = make_bench(tmp_path, folder)
+    one, code, output = bench.train(bench.spec(epochs=4))
+    assert code == 0, output
+    two, code, output = bench.train(bench.spec(epochs=4, processes=2, zero_stage=2, micro_batch_size=2))
+    assert code == 0, output
+    assert [step for step, _ in losses(two)] == list(range(1, 13))
+    assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], rel=2e-5)
+    assert two.read_result().parameters == one.read_result().parameters
