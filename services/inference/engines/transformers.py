@@ -18,6 +18,7 @@ from lrm_safety.nouns import Sampling
 from services.inference.engine import Launch, Rendered, Site, read_json
 
 PROGRAM_GIB = 1.5
+_ENV = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads starve each other
 
 
 class TransformersEngine:
@@ -33,7 +34,7 @@ class TransformersEngine:
             model=str(site.folder),
             precision=precision,
             memory_gib=PROGRAM_GIB + 1.2 * site.weights_gib(),
-            env={"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": str(site.hardware.cpus)},
+            env={**_ENV, "OMP_NUM_THREADS": str(site.hardware.cpus)},
             gpus=1 if site.hardware.gpus else 0,
         )
 

@@ -68,6 +68,7 @@ def _cpu_env(site: Site) -> dict[str, str]:
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_WAIT_POLICY": "PASSIVE",  # its three processes share the cores: spinning threads starve each other
         "OMP_NUM_THREADS": str(site.hardware.cpus),
     }
 
