@@ -91,7 +91,8 @@ class Endpoints:
     def trouble(self, endpoint: Endpoint) -> str:
         """Why an endpoint cannot be asked, and what to do; empty when it can."""
         name = endpoint.name
-        again = f"`lrm deploy --name {name}` starts it again"
+        what = f"--checkpoint {endpoint.checkpoint}" if endpoint.checkpoint else f"--url {endpoint.url}"
+        again = f"`lrm deploy {name} {what}` starts it again"
         return {
             READY: "",
             STARTING: f"endpoint {name} is still starting ({endpoint.error or 'its engine loads'}); wait for it",
