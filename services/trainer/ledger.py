@@ -25,6 +25,7 @@ class Ledger:
     store: ObjectStore
     run: str
     attempt: int = 0  # 0 = a reader
+    facts: dict[str, float] = field(default_factory=dict)  # shown with the metrics, e.g. how many rows were dropped
     _rows: list[TrainingMetrics] = field(default_factory=list)
     _newest: TrainingMetrics | None = None
     _wrote: float = 0.0
@@ -90,7 +91,7 @@ class Ledger:
     def _shown(self) -> dict[str, float]:
         row = self._newest
         names = ("loss", "token_accuracy", "learning_rate", "tokens_per_s")
-        return {name: getattr(row, name) for name in names} if row else {}
+        return self.facts | ({name: getattr(row, name) for name in names} if row else {})
 
     @property
     def _root(self) -> str:

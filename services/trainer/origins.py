@@ -47,7 +47,10 @@ class Origin:
         return self.place if self.kind == "folder" else f"{self.kind}:{self.place}"
 
     def identity(self) -> str:
-        """What tells this origin from the same one tomorrow: a package's version, a folder's files and their times."""
+        """What tells this origin from the same one tomorrow: a package's version, a folder's files and their times.
+
+        Raises NotFound or InvalidInput for a folder that cannot be imported.
+        """
         if self.kind == "package":
             try:
                 return version(self.place)
@@ -58,6 +61,7 @@ class Origin:
         folder = Path(self.place)
         if not folder.is_dir():
             raise NotFound(f"there is no folder {folder}; expected a Hugging Face folder, package:<name> or hub:<id>")
+        check_folder(folder)
         stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
         text = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -74,8 +78,8 @@ def find_gguf(package: str) -> Path:
     return found[0]
 
 
-def copy_folder(source: Path, folder: Path) -> None:
-    """The files of a Hugging Face folder that a checkpoint consists of: no code, no pickles. Raises InvalidInput."""
+def check_folder(source: Path) -> None:
+    """Raises InvalidInput for a folder without a configuration or without safetensors."""
     if not (source / "config.json").is_file():
         raise InvalidInput(f"{source} has no config.json; expected a Hugging Face model folder")
     if not list(source.glob("*.safetensors")):
@@ -85,6 +89,11 @@ def copy_folder(source: Path, folder: Path) -> None:
             f"{source} has {found}; expected *.safetensors. Where you trust it, convert it once: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
         )
+
+
+def copy_folder(source: Path, folder: Path) -> None:
+    """The files of a Hugging Face folder that a checkpoint consists of: no code, no pickles. Raises InvalidInput."""
+    check_folder(source)
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted({path for pattern in WANTED for path in source.glob(pattern) if path.is_file()}):
         shutil.copyfile(path, folder / path.name)

@@ -37,6 +37,7 @@ def work(attempt: Attempt) -> None:
     base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
     folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
     encoded = encode_all(_examples(attempt), folder, spec)
+    attempt.ledger.facts["dropped_too_long"] = encoded.dropped
     engine_worker.join_processes()
     precision = engine_worker.choose_precision(spec, attempt.ledger)
     model = engine_worker.load_model(folder)

@@ -24,6 +24,7 @@ def test_of_a_step_trained_twice_the_later_attempt_counts(store):
 def test_progress_shows_the_newest_metrics(store):
     ledger = Ledger(store, "training-1", 1)
     assert ledger.read_progress() is None
+    ledger.facts["dropped_too_long"] = 4
     ledger.log_step(TrainingMetrics(step=1, loss=3.0))
     ledger.progress("training", 1, 10, "steps")
     ledger.log_step(TrainingMetrics(step=2, loss=2.0))
@@ -31,6 +32,7 @@ def test_progress_shows_the_newest_metrics(store):
     assert (ledger.read_progress().done, ledger.read_progress().metrics["loss"]) == (1, 3.0)
     ledger.progress("publishing", 0, 1, "checkpoints")
     assert (ledger.read_progress().stage, ledger.read_progress().metrics["loss"]) == ("publishing", 2.0)
+    assert ledger.read_progress().metrics["dropped_too_long"] == 4
     assert len(list(ledger.read_metrics())) == 2
 
 

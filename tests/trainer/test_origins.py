@@ -19,6 +19,9 @@ def test_identity_of_a_folder_follows_its_files(tmp_path):
     with pytest.raises(NotFound, match="there is no folder"):
         Origin.parse(str(tmp_path / "none")).identity()
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="no weights"):
+        Origin.parse(str(tmp_path)).identity()
+    (tmp_path / "model.safetensors").write_bytes(b"")
     first = Origin.parse(str(tmp_path)).identity()
     assert Origin.parse(str(tmp_path)).identity() == first
     (tmp_path / "config.json").write_text("{ }")

@@ -108,4 +108,6 @@ def test_two_processes_under_zero_2_take_the_steps_of_one(tmp_path):
     assert code == 0, output
     assert [step for step, _ in losses(two)] == list(range(1, 13))
     assert [loss for _, loss in losses(two)] == pytest.approx([loss for _, loss in losses(one)], rel=2e-5)
+    norms = [[row.grad_norm for row in ledger.read_metrics()] for ledger in (one, two)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     assert two.read_result().parameters == one.read_result().parameters
