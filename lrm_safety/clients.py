@@ -24,6 +24,7 @@ _RETRY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+_BROKEN_OFF = ("Socket closed", "Connection reset", "Stream removed", "GOAWAY", "Broken pipe")
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -74,6 +75,8 @@ def rpc_stream(method: Callable[..., Any], request: Any, timeout_s: float | None
 
 def _translated(error: grpc.RpcError) -> LrmError:
     code, details = error.code(), error.details() or ""
-    if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
+    if "failed to connect" in details:
         return Unavailable("no service answers there; start them with `lrm up` (or check LRM_<SERVICE>_ADDR)")
+    if any(words in details for words in _BROKEN_OFF):
+        return Unavailable("the service went away in the middle of a call; ask again: work goes on where it stopped")
     return from_status(code, details)

@@ -1,6 +1,7 @@
 """Where things run. The only reader of the environment: one frozen value, passed to who needs it."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ class Settings:
     metrics_ports: Mapping[str, int] = field(
         default_factory=lambda: {s: FIRST_METRICS_PORT + i for i, s in enumerate(SERVICES)}
     )  # LRM_METRICS_PORT moves the first; 0 turns them off
-    vllm_python: Path = Path(".venv-vllm/bin/python")  # LRM_VLLM_PYTHON: interpreter of the engine's environment
+    vllm_python: Path = Path(sys.prefix).parent / ".venv-vllm" / "bin" / "python"  # LRM_VLLM_PYTHON
     s3_endpoint: str = ""  # LRM_S3_ENDPOINT: host:port
     s3_access_key: str = ""  # LRM_S3_ACCESS_KEY
     s3_secret_key: str = field(default="", repr=False)  # LRM_S3_SECRET_KEY

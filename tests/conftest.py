@@ -32,7 +32,6 @@ def settings(tmp_path: Path) -> Settings:
         data_dir=SHARED_DATA,
         addresses=dict(zip(SERVICES, (f"127.0.0.1:{port}" for port in free_ports(len(SERVICES))), strict=True)),
         metrics_ports=dict.fromkeys(SERVICES, 0),
-        vllm_python=Path(".venv-vllm/bin/python").absolute(),
     )
 
 

@@ -12,6 +12,7 @@ _BOXES_TRIED = 20  # from the end; a text with more unclosed boxes has no answer
 _LONGEST_LINE = 200  # a longer line is prose
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_EMPTY_BOX = re.compile(r"\$?\\(?:boxed|fbox)\s*\{\s*\}\$?")
 _MARKER = re.compile(r"####|\banswer\b\s*(?:is|:|=)+[ \t:]*", re.IGNORECASE)
 _SPAN = re.compile(r"\$\$[^$]{1,500}\$\$|\$[^$\n]{1,500}\$|\\\(.{1,500}?\\\)|\\\[.{1,500}?\\\]", re.DOTALL)
 _NUMBER_IN_TEXT = re.compile(
@@ -62,10 +63,11 @@ def extract(answer: str) -> str:
     found = _last_box(text)
     if found:
         return found
+    text = _EMPTY_BOX.sub("", text)
     marker = max((match.end() for match in _MARKER.finditer(text)), default=None)
     if marker is not None:
         line = next((line for line in text[marker:].split("\n") if line.strip()), "")
-        found = _answer_in(line)
+        found = _leading(line) or _answer_in(line)
     return found or _answer_in(text)
 
 
@@ -144,14 +146,20 @@ def _braced(text: str, start: int) -> str:
     return ""
 
 
+def _leading(line: str) -> str:
+    """The number or formula right after "the answer is", unless the line goes on as an expression."""
+    text = line.strip().rstrip(".").strip()
+    if not _PROSE.search(_FUNCTIONS.sub(" ", text)):
+        return ""
+    leading = _SPAN.match(text) or re.match(rf"(?:{_NUMBER_IN_TEXT.pattern})(?=[\s,;.]|$)", text)
+    return leading[0].strip() if leading else ""
+
+
 def _answer_in(text: str) -> str:
-    """The expression that a piece of text is, or begins with, or else its last formula or number."""
+    """The expression that a piece of text is, or else its last formula or number."""
     text = text.strip().rstrip(".").strip()
     if "\n" not in text and len(text) <= _LONGEST_LINE and not _PROSE.search(_FUNCTIONS.sub(" ", text)):
         return text
-    leading = _SPAN.match(text) or re.match(rf"(?:{_NUMBER_IN_TEXT.pattern})(?=[\s,;.]|$)", text)
-    if leading:
-        return leading[0].strip()
     numbers = list(_NUMBER_IN_TEXT.finditer(text))
     spans = list(_SPAN.finditer(text))
     if not numbers:

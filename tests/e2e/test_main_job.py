@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from lrm_safety import jsonl
 from lrm_safety.cli._services import running_pid
-from lrm_safety.nouns import Record, Run
+from lrm_safety.nouns import Record, Run, Scorecard
 from lrm_safety.runs import list_runs, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
@@ -115,8 +116,11 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
         assert run.epoch >= 2, "it was killed on the way"
         keys = Counter(record.key for record in read_parts(store, run.id, Record))
         assert len(keys) == SAMPLES and set(keys.values()) == {1}
-    for cell in [cell for card in ("baseline", "candidate") for cell in json.loads(done.stdout)[card]["cells"]]:
-        assert cell.get("n", 0) + cell.get("invalid", 0) == 8
+    report = json.loads(done.stdout)
+    assert report["candidate"]["checkpoint"].startswith("little@")
+    for run in (report["baseline"]["run"], report["candidate"]["run"]):
+        card = jsonl.loads(Scorecard, store.read(f"runs/{run}/scorecard.json"))
+        assert [cell.n + cell.invalid for cell in card.cells] == [8] * len(card.cells)
     assert "<script" in (tmp_path / "report" / "report.html").read_text()
 
     before = {key: store.stat(key) for key in store.list("") if not key.startswith(("endpoints/", "doctor/"))}

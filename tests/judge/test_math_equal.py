@@ -154,6 +154,11 @@ EXTRACTED = [  # what a model said, the answer in it
     ("That is 45% of them, I think", "45%"),
     ("", ""),
     ("There is no way to know that from what is said in the question.", ""),
+    ("3 times 6 equals 18.", "18"),
+    ("12 / 4 equals 3", "3"),
+    ("She has 5 apples and 3 pears, so 8 in total.", "8"),
+    (r"2 * 2 = 4. The answer is \boxed{}.", "4"),
+    ("The answer is 5, because 3 + 2 is that.", "5"),
 ]
 
 HOSTILE = [
