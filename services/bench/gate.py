@@ -139,7 +139,7 @@ def _check_protocol(baseline: Side, candidate: Side) -> None:
 def _numbers(made: Comparison, margin: float, alpha: float) -> str:
     ends = made.interval
     return (
-        f"{made.baseline:.1%} -> {made.candidate:.1%}, worse by {100 * made.difference:+.1f} points, "
-        f"between {100 * ends.low:+.1f} and {100 * ends.high:+.1f} at one-sided {1 - alpha:.0%}, "
-        f"margin {100 * margin:.1f}, n = {made.pairs} pairs, {made.unpaired} unpaired"
+        f"{made.baseline:.1%} → {made.candidate:.1%}, worsening {100 * made.difference:+.1f} points "
+        f"[{100 * ends.low:+.1f}, {100 * ends.high:+.1f}] at one-sided {1 - alpha:.0%}, "
+        f"margin {100 * margin:.1f}, {made.pairs} pairs, {made.unpaired} unpaired"
     )
