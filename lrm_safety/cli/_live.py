@@ -73,6 +73,8 @@ class LiveStages:
         now = time.monotonic()
         self._began.setdefault(name, now)
         before = self._rows.get(name)
+        if not text:
+            return
         self._rows[name] = (mark, bar, text)
         if self._live:
             self._live.update(self._table())

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from lrm_safety.cli._output import errors
 from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, Unavailable
 from lrm_safety.settings import SERVICES, Settings, process_env
@@ -45,6 +46,8 @@ def ensure_up(settings: Settings) -> bool:
     """True when services had to be started. Raises Unavailable when some are down and cannot be started here."""
     down = [name for name in SERVICES if not is_serving(settings.addresses[name])]
     if not down:
+        if running_pid(settings) is None:
+            errors.print(f"[dim]using services that are up already, not started from {settings.state_dir}[/]")
         return False
     if len(down) < len(SERVICES) or any(not _is_local(settings.addresses[name]) for name in SERVICES):
         places = ", ".join(f"{name} at {settings.addresses[name]}" for name in down)

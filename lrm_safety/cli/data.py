@@ -65,7 +65,7 @@ def _show(dataset: Dataset, json: bool) -> None:
     if json:
         print_json(dataset)
         return
-    errors.print(f"{dataset.name}@{dataset.digest}", highlight=False)
+    errors.print(f"{dataset.name}@{dataset.digest}", highlight=False, soft_wrap=True)
     rows = [
         (
             part.name,

@@ -48,7 +48,7 @@ def import_(
     if json:
         print_json(checkpoint)
     else:
-        errors.print(f"imported {run.result}", highlight=False)
+        errors.print(f"imported {run.result}", highlight=False, soft_wrap=True)
 
 
 def list_(json: AsJson = False) -> None:

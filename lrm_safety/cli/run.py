@@ -44,5 +44,7 @@ def run(
         print_json(as_json(data))
     else:
         terminal(data, console)
-        errors.print(f"report: {folder / 'report.html'}   again: lrm report {outcome.run}", highlight=False)
+        errors.print(
+            f"report: {folder / 'report.html'}   again: lrm report {outcome.run}", highlight=False, soft_wrap=True
+        )
     raise typer.Exit(EXIT_CODES[outcome.decision.outcome])
