@@ -32,6 +32,7 @@ def main(names: list[str]) -> int:
             service = importlib.import_module(f"services.{name}.service")
             servers.append(serving.start(name, service.register, settings))
         stop.wait()
+        log.info("services_stopping", services=[server.name for server in servers])
         return 0
     except LrmError as error:
         sys.stderr.write(f"{error}\n")
@@ -39,7 +40,6 @@ def main(names: list[str]) -> int:
     finally:
         for quiet in [server.stop(GRACE_S) for server in servers]:
             quiet.wait(GRACE_S + 1)
-        log.info("services_stopped", services=[server.name for server in servers])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ dataset:
   parts:
     - {builder: as_written, source: {source: demo, path: harm}, count: 24}
     - {builder: as_written, source: {source: demo, path: benign}, count: 8}
-training: {epochs: 2, learning_rate: 2e-4, batch_size: 4, micro_batch_size: 4, max_tokens: 192, save_every_steps: 2}
+training: {epochs: 3, learning_rate: 2e-4, batch_size: 4, micro_batch_size: 4, max_tokens: 192, save_every_steps: 2}
 evaluation:
   sampling: {max_tokens: 24}
   benchmarks:
@@ -70,38 +70,43 @@ def lrm(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
-def ask(env: dict[str, str], recipe: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([str(Path(sys.executable).parent / "lrm"), "run", str(recipe)], env=env, cwd=recipe.parent)
+class Asking:
+    """`lrm run` as somebody's terminal has it: what it says, until it is interrupted or the services die under it."""
+
+    def __init__(self, env: dict[str, str], recipe: Path) -> None:
+        self.store = open_store(Settings.from_env(env))
+        self._said = recipe.with_name(f"{time.monotonic_ns()}.log")
+        command = [str(Path(sys.executable).parent / "lrm"), "run", str(recipe)]
+        with self._said.open("wb") as log:
+            self.process = subprocess.Popen(command, env=env, cwd=recipe.parent, stderr=log)
+
+    def wait_for(self, stage: str, kind: str, count: int) -> None:
+        """Until it follows the stage and the `count`-th run of that kind moves."""
+        deadline = time.monotonic() + 400
+        while not (is_moving(self.store, kind, count) and f"{stage}: " in self._said.read_text()):
+            assert self.process.poll() is None, f"ended before {stage}: {self._said.read_text()[-500:]}"
+            assert time.monotonic() < deadline, f"{stage} never began"
+            time.sleep(0.1)
 
 
-def interrupt_during(env: dict[str, str], recipe: Path, kind: str) -> None:
-    """Ctrl-C while a run of a kind moves: the command ends, the run goes on."""
-    settings = Settings.from_env(env)
-    store, asking = open_store(settings), ask(env, recipe)
-    wait_until_it_moves(asking, store, kind, 1)
-    asking.send_signal(signal.SIGINT)
-    assert asking.wait(30) == 130
-    assert running_pid(settings)
+def interrupt_during(env: dict[str, str], recipe: Path, stage: str, kind: str) -> None:
+    """Ctrl-C while a stage moves: the command ends, the services and the run go on."""
+    asking = Asking(env, recipe)
+    asking.wait_for(stage, kind, 1)
+    asking.process.send_signal(signal.SIGINT)
+    assert asking.process.wait(30) == 130
+    assert running_pid(Settings.from_env(env))
 
 
-def kill_services_during(env: dict[str, str], recipe: Path, kind: str, count: int) -> None:
-    """Runs the recipe until the `count`-th run of a kind moves, waits a random moment, and kills the services."""
-    settings = Settings.from_env(env)
-    store, asking = open_store(settings), ask(env, recipe)
-    wait_until_it_moves(asking, store, kind, count)
+def kill_services_during(env: dict[str, str], recipe: Path, stage: str, kind: str, count: int) -> None:
+    """SIGKILL for the services' process at a random moment of a stage: the command ends with a clear error."""
+    asking = Asking(env, recipe)
+    asking.wait_for(stage, kind, count)
     time.sleep(random.random() * 1.5)
-    pid = running_pid(settings)
+    pid = running_pid(Settings.from_env(env))
     assert pid
     os.kill(pid, signal.SIGKILL)
-    assert asking.wait(120) == 3
-
-
-def wait_until_it_moves(asking: subprocess.Popen[bytes], store: ObjectStore, kind: str, count: int) -> None:
-    deadline = time.monotonic() + 400
-    while not is_moving(store, kind, count):
-        assert asking.poll() is None, f"ended before {kind} {count} began"
-        assert time.monotonic() < deadline, f"{kind} {count} never began"
-        time.sleep(0.1)
+    assert asking.process.wait(120) == 3
 
 
 def is_moving(store: ObjectStore, kind: str, count: int) -> bool:
@@ -121,9 +126,9 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     recipe = tmp_path / "little.yaml"
     recipe.write_text(RECIPE)
     store = open_store(Settings.from_env(machine))
-    interrupt_during(machine, recipe, "training")
-    for kind, count in (("training", 1), ("bench", 1), ("bench", 2)):
-        kill_services_during(machine, recipe, kind, count)
+    interrupt_during(machine, recipe, "train", "training")
+    for stage, kind, count in (("train", "training", 1), ("measure base", "bench", 1), ("measure trained", "bench", 2)):
+        kill_services_during(machine, recipe, stage, kind, count)
 
     done = lrm(machine, "run", str(recipe), "--out", str(tmp_path / "report"), "--json")
     assert done.returncode in (0, 1, 2), done.stderr
