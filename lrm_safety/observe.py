@@ -37,7 +37,7 @@ def configure(settings: Settings) -> None:
 
 def logger(name: str) -> Any:
     """A logger whose events carry the module's name: log.info("run_claimed", run=run.id, epoch=3)."""
-    return structlog.get_logger(logger=name)  # lazy: loggers are made at import, before `configure`
+    return structlog.get_logger(module=name)  # lazy: loggers are made at import, before `configure`
 
 
 def count(name: str, **labels: str) -> None:
