@@ -197,10 +197,13 @@ class RunHost:
         with self._lock:
             asked = Run(id=id_, kind=kind, spec=spec, state=RunState.RUN_STATE_QUEUED, created_at=time.time())
             self.store.create(f"runs/{id_}/spec.json", jsonl.dumps(asked).encode())
+            epoch = _newest_epoch(self.store, id_)  # read first: who claims after our look has taken epoch + 1
             run = read_run(self.store, id_)
             if run.state == RunState.RUN_STATE_DONE or self._is_owned(run):
                 return run
-            owned = self._claim(id_)
+            owned = self._claim(id_, epoch + 1)
+            if owned is None:
+                return self.get(id_)
             thread = threading.Thread(target=self._carry_out, args=(owned, work), name=id_, daemon=True)
             self._mine[id_] = thread
             thread.start()
@@ -215,11 +218,11 @@ class RunHost:
             return mine.is_alive()
         return _has_living_owner(self.store, run)
 
-    def _claim(self, id_: str) -> OwnedRun:
-        self.store.delete(f"runs/{id_}/cancel")
-        epoch = _newest_epoch(self.store, id_) + 1
+    def _claim(self, id_: str, epoch: int) -> OwnedRun | None:
+        """None when another process took this epoch at this moment."""
         if not self.store.create(f"runs/{id_}/epochs/{epoch:06d}.json", _Owner.here().text()):
-            raise Conflict(f"{id_} was claimed by another process at this moment; ask again to follow it")
+            return None
+        self.store.delete(f"runs/{id_}/cancel")
         run = jsonl.loads(Run, self.store.read(f"runs/{id_}/spec.json"))
         run.epoch, run.state = epoch, RunState.RUN_STATE_RUNNING
         owned = OwnedRun(self.store, run)
