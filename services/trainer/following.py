@@ -35,6 +35,7 @@ class JobRun:
                 self._follow(run, ledger, attempt)
                 result = ledger.read_result()
             if result is not None:
+                _show(run, ledger)
                 return reference(result.name, result.digest)
             log.warning("job_lost", run=run.id, attempt=attempt, lost=lost + 1)
             observe.count("lrm_job_lost_total", kind=run.id.rsplit("-", 1)[0])
@@ -66,11 +67,7 @@ class JobRun:
         if status.state is JobState.QUEUED:
             run.waiting(status.waiting or "its job waits for its turn")
             return
-        seen = ledger.read_progress()
-        if seen is None:
-            run.progress("starting", 0, 1, "jobs")
-        else:
-            run.progress(seen.stage, seen.done, seen.total, seen.unit, dict(seen.metrics))
+        _show(run, ledger)
 
     def _first_attempt(self, ledger: Ledger) -> int:
         """The attempt that is going on, or else one that was never made."""
@@ -86,3 +83,12 @@ class JobRun:
             return self.runner.status(job_id(run, attempt))
         except NotFound:
             return None
+
+
+def _show(run: OwnedRun, ledger: Ledger) -> None:
+    """The job's own progress as the run's."""
+    seen = ledger.read_progress()
+    if seen is None:
+        run.progress("starting", 0, 1, "jobs")
+    else:
+        run.progress(seen.stage, seen.done, seen.total, seen.unit, dict(seen.metrics))

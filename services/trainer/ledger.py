@@ -56,7 +56,7 @@ class Ledger:
         self.store.write(f"{self._root}/error-{self.attempt}.json", json.dumps(record).encode())
 
     def finish(self, result: Checkpoint) -> None:
-        self.flush()
+        self.progress("published", 1, 1, "checkpoints")
         self.store.write(f"{self._root}/result.json", jsonl.dumps(result).encode())
 
     def choose(self, name: str, value: str) -> str:

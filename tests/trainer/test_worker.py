@@ -41,7 +41,7 @@ def test_loss_falls_and_every_step_is_logged(finished):
     assert rows[5].learning_rate == pytest.approx(3e-3)
     assert all(row.tokens_per_s > 0 and row.grad_norm > 0 for row in rows)
     progress = finished[1].read_progress()
-    assert (progress.stage, progress.metrics["loss"]) == ("publishing", rows[-1].loss)
+    assert (progress.stage, progress.metrics["loss"]) == ("published", rows[-1].loss)
 
 
 def test_the_checkpoint_is_a_whole_folder_with_its_history(finished, tmp_path):
