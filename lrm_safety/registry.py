@@ -9,6 +9,7 @@ Installed packages add plugins through the entry-point group named like the fold
 import ast
 import importlib
 import importlib.util
+import threading
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,6 +17,8 @@ from types import ModuleType
 
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import Plugin
+
+_PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' syntax trees together, and stumbles
 
 
 def describe(folder: str) -> list[Plugin]:
@@ -27,7 +30,7 @@ def describe(folder: str) -> list[Plugin]:
 
 def load(folder: str, name: str) -> ModuleType:
     """The plugin's module. Raises NotFound with the names there are, InvalidInput when its import fails."""
-    names = [plugin.name for plugin in describe(folder)]
+    names = sorted({path.stem for path in _paths(folder)} | {point.name for point in _installed(folder)})
     kind = folder.rsplit(".", 1)[-1]
     if name not in names:
         raise NotFound(f"no {kind.removesuffix('s')} is named {name!r}; there are: {', '.join(names)}")
@@ -51,9 +54,11 @@ def _installed(folder: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=folder))
 
 
+@cache
 def _summary(path: Path) -> str:
     try:
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        with _PARSING:
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except SyntaxError as error:
         return f"broken: line {error.lineno} of {path.name} does not parse"
     return text.split("\n", 1)[0]

@@ -1,6 +1,7 @@
 """The folder is the registry: listed without importing, one broken plugin harms no other."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,14 @@ def test_loading_one(folder: str) -> None:
         registry.load(folder, "needy")
     with pytest.raises(NotFound, match="there are: broken, good, needy"):
         registry.load(folder, "nothing")
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    folders = ("services.judge.judges", "services.bench.benchmarks", "services.data.builders", "services.bench.attacks")
+
+    def ask(number: int) -> int:
+        registry._summary.cache_clear()
+        return len(registry.describe(folders[number % len(folders)]))
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(160)))
