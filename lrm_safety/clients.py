@@ -1,6 +1,6 @@
 """Typed clients of the five services, made from Settings. Errors come back as the LrmErrors the service raised."""
 
-import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -17,18 +17,12 @@ from lrm_safety.v1.trainer_pb2_grpc import TrainerServiceStub
 
 T = TypeVar("T")
 MESSAGE_BYTES = 64 * 1024 * 1024
-_RETRY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.2s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
+RETRY_AFTER_S = (0.2, 0.5, 1.0)
 _BROKEN_OFF = ("Socket closed", "Connection reset", "Stream removed", "GOAWAY", "Broken pipe")
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]})),
+    ("grpc.enable_retries", 0),  # a stream that gRPC retries on a server that has died can wait for ever
 ]
 
 
@@ -55,7 +49,14 @@ class Clients:
 
 
 def rpc(method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
-    """One unary call. Raises the LrmError the service raised; Unavailable when nothing answers."""
+    """One unary call, tried again for a moment when nothing answers. Raises the LrmError the service raised."""
+    for pause_s in RETRY_AFTER_S:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise _translated(error) from None
+        time.sleep(pause_s)
     try:
         return method(request, timeout=timeout_s)
     except grpc.RpcError as error:

@@ -20,6 +20,7 @@ from lrm_safety.nouns import (
 from lrm_safety.report import ReportData, as_json, terminal, write_folder
 from lrm_safety.settings import Settings
 
+READ_S = 600.0  # for all rows of a run
 EXIT_CODES = {
     Outcome.OUTCOME_UNSPECIFIED: 0,
     Outcome.OUTCOME_PASS: 0,
@@ -56,9 +57,12 @@ def gather(clients: Clients, run: str) -> ReportData:
     outcome = rpc(clients.bench.GetOutcome, GetOutcomeRequest(run=run))
     dataset = rpc(clients.data.GetDataset, GetDatasetRequest(dataset=outcome.dataset)) if outcome.dataset else None
     request = ReadMetricsRequest(run=outcome.training_run)
-    metrics = list(rpc_stream(clients.trainer.ReadMetrics, request)) if outcome.training_run else []
+    metrics = list(rpc_stream(clients.trainer.ReadMetrics, request, READ_S)) if outcome.training_run else []
     return ReportData(
-        outcome, dataset, metrics, lambda id_: rpc_stream(clients.bench.ReadRecords, ReadRecordsRequest(run=id_))
+        outcome,
+        dataset,
+        metrics,
+        lambda id_: rpc_stream(clients.bench.ReadRecords, ReadRecordsRequest(run=id_), READ_S),
     )
 
 
