@@ -1,6 +1,6 @@
 """How many samples a second does the platform itself carry, when the engine answers at once?
 
-    .venv/bin/python benchmarks/harness.py [--samples 2000] [--runs 3]
+    .venv/bin/python -m benchmarks.harness [--samples 2000] [--runs 3]
 
 One process hosts inference, judge and bench; an OpenAI-compatible server in another answers every request at once. Each
 run evaluates fresh samples (none cached), from RunBenchmarks to the scorecard: generation, judging, commits and all.
@@ -9,6 +9,7 @@ run evaluates fresh samples (none cached), from RunBenchmarks to the scorecard: 
 import argparse
 import csv
 import multiprocessing
+import socket
 import statistics
 import tempfile
 import time
@@ -37,6 +38,7 @@ def main() -> None:
     port = free_ports(1)[0]
     engine = multiprocessing.get_context("spawn").Process(target=answer_at_once, args=(port,), daemon=True)
     engine.start()
+    wait_for(port)
     with tempfile.TemporaryDirectory() as folder:
         rates = measure(Path(folder), f"http://127.0.0.1:{port}/v1", options.samples, options.runs)
     engine.terminate()
@@ -80,6 +82,16 @@ def write(path: Path, number: int, samples: int) -> Path:
         rows.writerow(("category", "source", "forbidden_prompt"))
         rows.writerows(("none", "made", f"Request {index} of run {number}") for index in range(samples))
     return path
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"the engine did not listen on port {port} within 30 s")
 
 
 def answer_at_once(port: int) -> None:
