@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from lrm_safety import tenancy
 from lrm_safety.errors import LrmError, Unavailable, from_status
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.v1.bench_pb2_grpc import BenchServiceStub
@@ -30,8 +31,9 @@ class Clients:
     """One channel a service, opened when first used by gRPC itself."""
 
     def __init__(self, settings: Settings) -> None:
+        tenant = _WithMetadata(tenancy.metadata(settings))
         self._channels = {
-            name: grpc.insecure_channel(settings.addresses[name], options=CHANNEL_OPTIONS) for name in SERVICES
+            name: grpc.intercept_channel(open_channel(settings, settings.addresses[name]), tenant) for name in SERVICES
         }
         self.data = DataServiceStub(self._channels["data"])
         self.trainer = TrainerServiceStub(self._channels["trainer"])
@@ -46,6 +48,10 @@ class Clients:
     def close(self) -> None:
         for channel in self._channels.values():
             channel.close()
+
+
+def open_channel(settings: Settings, address: str) -> grpc.Channel:
+    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 def rpc(method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
@@ -72,6 +78,20 @@ def rpc_stream(method: Callable[..., Any], request: Any, timeout_s: float | None
         raise _translated(error) from None
     finally:
         call.cancel()
+
+
+class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    def __init__(self, metadata: list[tuple[str, str]]) -> None:
+        self._metadata = metadata
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._with_metadata(details), request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._with_metadata(details), request)
+
+    def _with_metadata(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or []), *self._metadata])
 
 
 def _translated(error: grpc.RpcError) -> LrmError:

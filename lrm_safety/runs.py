@@ -23,17 +23,20 @@ from typing import Protocol, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from lrm_safety import jsonl, observe
+from lrm_safety import costs, jsonl, observe
 from lrm_safety.errors import Cancelled, Conflict, LrmError, NotFound
 from lrm_safety.nouns import (
     CancelRunRequest,
     GetRunRequest,
+    ListCostsRequest,
+    ListCostsResponse,
     ListRunsRequest,
     ListRunsResponse,
     Progress,
     Run,
     RunSpec,
     RunState,
+    Tenant,
     WatchRunRequest,
     has_ended,
 )
@@ -117,6 +120,13 @@ class OwnedRun:
         self._rate_from: tuple[str, float, float] | None = None
         self._lock = threading.RLock()
 
+    def described(self) -> Run:
+        """The run as it is now."""
+        with self._lock:
+            now = Run()
+            now.CopyFrom(self._run)
+        return now
+
     def progress(
         self, stage: str, done: float, total: float, unit: str, metrics: Mapping[str, float] | None = None
     ) -> None:
@@ -191,12 +201,17 @@ class RunHost:
         self._mine: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
-    def start(self, kind: str, spec: RunSpec, work: Work, *inputs: str) -> Run:
+    def start(self, kind: str, spec: RunSpec, work: Work, *inputs: str, tenant: Tenant | None = None) -> Run:
         """The run for this question: as it is when done or owned by a living process, else claimed and started."""
         id_ = run_id(kind, spec, *inputs)
+        asked = Run(id=id_, kind=kind, spec=spec, state=RunState.RUN_STATE_QUEUED, created_at=time.time())
+        asked.tenant.CopyFrom(tenant or Tenant())
+        self.store.create(f"runs/{id_}/spec.json", jsonl.dumps(asked).encode())
+        return self.go_on(id_, work)
+
+    def go_on(self, id_: str, work: Work) -> Run:
+        """A run that is in the store already, under the same rules as `start`."""
         with self._lock:
-            asked = Run(id=id_, kind=kind, spec=spec, state=RunState.RUN_STATE_QUEUED, created_at=time.time())
-            self.store.create(f"runs/{id_}/spec.json", jsonl.dumps(asked).encode())
             epoch = _newest_epoch(self.store, id_)  # read first: who claims after our look has taken epoch + 1
             run = read_run(self.store, id_)
             if run.state == RunState.RUN_STATE_DONE or self._is_owned(run):
@@ -296,6 +311,9 @@ class RunsServicer(runs_pb2_grpc.RunsServicer):
         if not has_ended(run):
             self._store.write(f"runs/{run.id}/cancel", b"")
         return run
+
+    def ListCosts(self, request: ListCostsRequest, context: grpc.ServicerContext) -> ListCostsResponse:
+        return ListCostsResponse(costs=costs.list_costs(self._store, request.team, request.since))
 
 
 def _described(store: ObjectStore, id_: str) -> Run:

@@ -20,7 +20,8 @@ class Settings:
     """All of where, nothing of what. Paths are absolute once made by `from_env`."""
 
     store: str = "file://.lrm/store"  # LRM_STORE: file://folder or s3://bucket/prefix
-    jobs: str = "local"  # LRM_JOBS: local
+    jobs: str = "local"  # LRM_JOBS: local | cluster
+    cluster: Path = Path("/etc/lrm/cluster.yaml")  # LRM_CLUSTER: images, node pools, queues, as the chart writes them
     state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
     data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
     host: str = "127.0.0.1"  # LRM_HOST: what servers listen on
@@ -33,6 +34,10 @@ class Settings:
     s3_access_key: str = ""  # LRM_S3_ACCESS_KEY
     s3_secret_key: str = field(default="", repr=False)  # LRM_S3_SECRET_KEY
     s3_secure: bool = True  # LRM_S3_SECURE: 0 = plain http
+    tls_dir: Path | None = None  # LRM_TLS: folder with ca.crt, tls.crt, tls.key; none = plain text, loopback only
+    team: str = ""  # LRM_TEAM, LRM_PRIORITY, LRM_COST_CENTRE: for whom a client asks
+    priority: str = ""
+    cost_centre: str = ""
     api_key: str = field(default="", repr=False)  # LRM_API_KEY: for vendors' endpoints
     log_level: str = "INFO"  # LRM_LOG_LEVEL
     hub_offline: bool = False  # HF_HUB_OFFLINE
@@ -44,6 +49,7 @@ class Settings:
         return cls(
             store=_absolute_store(env.get("LRM_STORE", cls.store)),
             jobs=env.get("LRM_JOBS", cls.jobs),
+            cluster=Path(env.get("LRM_CLUSTER", cls.cluster)).absolute(),
             state_dir=Path(env.get("LRM_STATE", cls.state_dir)).absolute(),
             data_dir=Path(env.get("LRM_DATA", cls.data_dir)).absolute(),
             host=env.get("LRM_HOST", cls.host),
@@ -54,6 +60,10 @@ class Settings:
             s3_access_key=env.get("LRM_S3_ACCESS_KEY", ""),
             s3_secret_key=env.get("LRM_S3_SECRET_KEY", ""),
             s3_secure=env.get("LRM_S3_SECURE", "1") != "0",
+            tls_dir=Path(env["LRM_TLS"]).absolute() if env.get("LRM_TLS") else None,
+            team=env.get("LRM_TEAM", ""),
+            priority=env.get("LRM_PRIORITY", ""),
+            cost_centre=env.get("LRM_COST_CENTRE", ""),
             api_key=env.get("LRM_API_KEY", ""),
             log_level=env.get("LRM_LOG_LEVEL", cls.log_level),
             hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
@@ -64,6 +74,7 @@ class Settings:
         return {
             "LRM_STORE": self.store,
             "LRM_JOBS": self.jobs,
+            "LRM_CLUSTER": str(self.cluster),
             "LRM_STATE": str(self.state_dir),
             "LRM_DATA": str(self.data_dir),
             "LRM_HOST": self.host,
@@ -73,6 +84,10 @@ class Settings:
             "LRM_S3_ACCESS_KEY": self.s3_access_key,
             "LRM_S3_SECRET_KEY": self.s3_secret_key,
             "LRM_S3_SECURE": "1" if self.s3_secure else "0",
+            "LRM_TLS": str(self.tls_dir or ""),
+            "LRM_TEAM": self.team,
+            "LRM_PRIORITY": self.priority,
+            "LRM_COST_CENTRE": self.cost_centre,
             "LRM_API_KEY": self.api_key,
             "LRM_LOG_LEVEL": self.log_level,
             "HF_HUB_OFFLINE": "1" if self.hub_offline else "0",

@@ -8,7 +8,7 @@ What every adapter promises (tests/jobs/test_contract.py):
 - `cancel` asks the whole process group to stop (SIGTERM), then makes it (SIGKILL after `grace_s`).
 
     runner = open_runner(settings)
-    status = runner.submit(JobSpec(id="training-1f3a-1", command=[...], cpus=2))
+    status = runner.submit(JobSpec(id="training-1f3a-1", command=[PYTHON, "-m", ...], cpus=2))
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from lrm_safety.errors import InvalidInput
+from lrm_safety.jobs.machine import Machine
 from lrm_safety.settings import Settings
+
+PYTHON = "python"  # first in a command: the interpreter of the job's image; on one machine, ours
 
 
 class JobState(StrEnum):
@@ -34,12 +37,18 @@ class JobSpec:
     env: dict[str, str] = field(default_factory=dict)
     cpus: float = 1
     memory_gib: float = 1
-    gpus: int = 0
-    nodes: int = 1
-    node_pool: str = ""
-    queue: str = ""
-    image: str = ""
+    gpus: int = 0  # of each node
+    nodes: int = 1  # above 1: `$(NODE_RANK)`, `$(MASTER_ADDR)`, `$(MASTER_PORT)` in the command are replaced on each
+    node_pool: str = ""  # a name from the cluster's configuration; empty = the one for its image
+    image: str = "worker"  # service | worker | engine: which of the cluster's images; one machine has one of each
     port: int = 0  # set = a server: runs until cancelled
+    replicas: int = 1  # of a server
+    weights: str = ""  # checkpoint reference: its files are in models/<digest> of the state folder before it starts
+    kind: str = ""  # training | import | engine: what its cost is for
+    run: str = ""  # that it works for
+    team: str = ""  # who pays
+    cost_centre: str = ""
+    priority: str = "normal"  # urgent | normal | filler: who is stopped for whom, where that is decided
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class JobStatus:
     id: str
     state: JobState
     exit_code: int | None = None  # as shells count: 128 + n when signal n ended it; None when nobody saw it end
-    host: str = "localhost"  # where a server's port is
+    hosts: tuple[str, ...] = ("localhost",)  # where a server's port is: one a replica that takes requests
     waiting: str = ""  # QUEUED: for what, in words
     reason: str = ""  # ended: why, in words, where the exit code does not say it
     started_at: float = 0.0
@@ -68,6 +77,9 @@ class JobRunner(Protocol):
 
     def cancel(self, job_id: str, grace_s: float = 10.0) -> JobStatus:
         """Returns when the job has ended."""
+
+    def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
+        """What one node has on which such a job would run. Raises InvalidInput when there is no such pool."""
 
 
 def open_runner(settings: Settings) -> JobRunner:

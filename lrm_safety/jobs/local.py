@@ -8,11 +8,11 @@ import sys
 import threading
 
 from lrm_safety.errors import Conflict, InvalidInput, NotFound, Unavailable
-from lrm_safety.jobs import JobSpec, JobState, JobStatus
+from lrm_safety.jobs import JobSpec, JobState, JobStatus, machine
 from lrm_safety.jobs.folder import Cancel, Ended, JobFolder, JobFolders, log_key
 from lrm_safety.jobs.processes import MARK, wait_for_end
 from lrm_safety.jobs.supervise import port_is_taken
-from lrm_safety.jobs.turn import machine, words
+from lrm_safety.jobs.turn import words
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import open_store
 
@@ -73,6 +73,11 @@ class LocalRunner:
             job.ask_for_end(Cancel(grace_s))
             self._stop_supervisor(job, grace_s)
         return self.status(job_id)
+
+    def machine(self, node_pool: str = "", image: str = "worker") -> machine.Machine:
+        if node_pool:
+            raise InvalidInput(f"node_pool is {node_pool!r}; this is one machine, which has no pools: leave it out")
+        return machine.detect()
 
     def _find(self, job_id: str) -> JobFolder:
         if not JOB_ID.fullmatch(job_id) or self._folders[job_id].spec() is None:
@@ -138,14 +143,14 @@ class LocalRunner:
 
 
 def _check(spec: JobSpec) -> None:
-    has = machine()
+    has = machine.detect()
     wrong = {
         "id": not JOB_ID.fullmatch(spec.id) and f"is {spec.id!r}; expected at most 63 of a-z, 0-9 and '-'",
         "command": not (spec.command and all(spec.command[:1])) and "is empty; expected a program and its arguments",
         "nodes": spec.nodes > 1 and f"is {spec.nodes}; the local runner has one machine",
         "memory_gib": spec.memory_gib > has.memory_gib
         and f"is {spec.memory_gib:g}; this machine has {has.memory_gib:.1f}",
-        "gpus": spec.gpus > has.gpus and f"is {spec.gpus}; this machine has {has.gpus:g}",
+        "gpus": spec.gpus > has.gpus and f"is {spec.gpus}; this machine has {has.gpus}",
         "cpus, memory_gib or gpus": min(spec.cpus, spec.memory_gib, spec.gpus) < 0 and "is negative",
         "port": not 0 <= spec.port < 65536 and f"is {spec.port}; expected 1 to 65535, or 0 for none",
     }

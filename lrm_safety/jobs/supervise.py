@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lrm_safety.errors import LrmError
-from lrm_safety.jobs import JobSpec, JobState
+from lrm_safety.jobs import PYTHON, JobSpec, JobState
 from lrm_safety.jobs.folder import Cancel, Ended, JobFolder, JobFolders, Running
 from lrm_safety.jobs.processes import MARK, DieWithParent, Process, StopSignal, kill_marked
 from lrm_safety.jobs.turn import wait_for_turn
@@ -72,11 +72,12 @@ def _supervise(folders: JobFolders, job: JobFolder, stop: StopSignal) -> Ended:
 
 
 def _run(spec: JobSpec, job: JobFolder, running: Running, stop: StopSignal) -> Ended:
+    program = [sys.executable, *spec.command[1:]] if spec.command[0] == PYTHON else spec.command
     devices = {"CUDA_VISIBLE_DEVICES": ",".join(running.gpus)}  # empty: it asked for none, so it sees none
     with job.log.open("ab") as log:
         try:
             child = subprocess.Popen(
-                spec.command,
+                program,
                 env=process_env({**devices, **spec.env, MARK: str(job.path)}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

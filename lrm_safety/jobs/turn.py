@@ -6,20 +6,16 @@ that runs until cancelled must not block, through a big job waiting for it to en
 
 import fcntl
 import os
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from lrm_safety.jobs.folder import JobFolder, JobFolders, Running
+from lrm_safety.jobs.machine import detect, gpu_ids
 from lrm_safety.jobs.processes import Process, StopSignal
 
 LOOK_AGAIN_S = 30.0  # should the end of a process ever go unnoticed
-# of a container, cgroup v2 and v1
-MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 EPSILON = 1e-6
 
 
@@ -53,22 +49,9 @@ class Claim:
 
 
 def machine() -> Room:
-    """What this machine has; inside a container, what the container may use."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [Path(path).read_text().strip() for path in MEMORY_LIMITS if Path(path).exists()]
-    memory = min([pages, *(int(limit) for limit in limits if limit.isdigit())])
-    return Room(cpus=float(os.cpu_count() or 1), memory_gib=memory / (1 << 30), gpus=float(len(gpu_ids())))
-
-
-@cache
-def gpu_ids() -> tuple[str, ...]:
-    """UUIDs of the GPUs, in the form CUDA_VISIBLE_DEVICES takes; none without a driver."""
-    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line.strip() for line in listed.splitlines() if line.strip())
+    """What the jobs of this machine share."""
+    has = detect()
+    return Room(float(has.cpus), has.memory_gib, float(has.gpus))
 
 
 def wait_for_turn(folders: JobFolders, job: JobFolder, stop: StopSignal) -> Running | None:

@@ -81,6 +81,8 @@ class _EndpointStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     ENDPOINT_STATE_READY: _EndpointState.ValueType  # 2
     ENDPOINT_STATE_FAILED: _EndpointState.ValueType  # 3
     ENDPOINT_STATE_RETIRED: _EndpointState.ValueType  # 4
+    ENDPOINT_STATE_IDLE: _EndpointState.ValueType  # 5
+    """its engine was stopped for want of work; the next request starts it"""
 
 class EndpointState(_EndpointState, metaclass=_EndpointStateEnumTypeWrapper): ...
 
@@ -89,6 +91,8 @@ ENDPOINT_STATE_STARTING: EndpointState.ValueType  # 1
 ENDPOINT_STATE_READY: EndpointState.ValueType  # 2
 ENDPOINT_STATE_FAILED: EndpointState.ValueType  # 3
 ENDPOINT_STATE_RETIRED: EndpointState.ValueType  # 4
+ENDPOINT_STATE_IDLE: EndpointState.ValueType  # 5
+"""its engine was stopped for want of work; the next request starts it"""
 global___EndpointState = EndpointState
 
 class _Outcome:
@@ -591,6 +595,8 @@ class TrainingSpec(google.protobuf.message.Message):
     SAVE_EVERY_STEPS_FIELD_NUMBER: builtins.int
     THINKING_FIELD_NUMBER: builtins.int
     PROCESSES_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
+    NODE_POOL_FIELD_NUMBER: builtins.int
     name: builtins.str
     """of the checkpoint that comes out"""
     base: builtins.str
@@ -621,6 +627,11 @@ class TrainingSpec(google.protobuf.message.Message):
     thinking: builtins.str
     """keep | empty | none: how Example.thinking is rendered in the target"""
     processes: builtins.int
+    """over all nodes; on a GPU pool one a GPU"""
+    nodes: builtins.int
+    """machines that train together; the processes are spread evenly over them"""
+    node_pool: builtins.str
+    """a pool's name in the cluster's configuration; empty = its own for training"""
     def __init__(
         self,
         *,
@@ -643,9 +654,11 @@ class TrainingSpec(google.protobuf.message.Message):
         save_every_steps: builtins.int = ...,
         thinking: builtins.str = ...,
         processes: builtins.int = ...,
+        nodes: builtins.int = ...,
+        node_pool: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
     @typing.overload
@@ -843,18 +856,26 @@ class EngineSpec(google.protobuf.message.Message):
     ENGINE_FIELD_NUMBER: builtins.int
     MAX_MODEL_TOKENS_FIELD_NUMBER: builtins.int
     MAX_SEQUENCES_FIELD_NUMBER: builtins.int
+    REPLICAS_FIELD_NUMBER: builtins.int
+    NODE_POOL_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """auto | vllm | transformers"""
     max_model_tokens: builtins.int
     max_sequences: builtins.int
+    replicas: builtins.int
+    """engines with the same weights behind one endpoint; 0 = 1"""
+    node_pool: builtins.str
+    """a pool's name in the cluster's configuration; empty = its own for engines"""
     def __init__(
         self,
         *,
         engine: builtins.str = ...,
         max_model_tokens: builtins.int = ...,
         max_sequences: builtins.int = ...,
+        replicas: builtins.int = ...,
+        node_pool: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["engine", b"engine", "max_model_tokens", b"max_model_tokens", "max_sequences", b"max_sequences"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["engine", b"engine", "max_model_tokens", b"max_model_tokens", "max_sequences", b"max_sequences", "node_pool", b"node_pool", "replicas", b"replicas"]) -> None: ...
 
 global___EngineSpec = EngineSpec
 
@@ -975,6 +996,7 @@ class Run(google.protobuf.message.Message):
     UPDATED_AT_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     WAITING_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """<kind>-<hash of the resolved spec>"""
     kind: builtins.str
@@ -994,6 +1016,10 @@ class Run(google.protobuf.message.Message):
     def spec(self) -> global___RunSpec: ...
     @property
     def progress(self) -> global___Progress: ...
+    @property
+    def tenant(self) -> global___Tenant:
+        """who asked first, and pays"""
+
     def __init__(
         self,
         *,
@@ -1008,11 +1034,84 @@ class Run(google.protobuf.message.Message):
         updated_at: builtins.float = ...,
         result: builtins.str = ...,
         waiting: builtins.str = ...,
+        tenant: global___Tenant | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["progress", b"progress", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "epoch", b"epoch", "error", b"error", "id", b"id", "kind", b"kind", "progress", b"progress", "result", b"result", "spec", b"spec", "state", b"state", "updated_at", b"updated_at", "waiting", b"waiting"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["progress", b"progress", "spec", b"spec", "tenant", b"tenant"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "epoch", b"epoch", "error", b"error", "id", b"id", "kind", b"kind", "progress", b"progress", "result", b"result", "spec", b"spec", "state", b"state", "tenant", b"tenant", "updated_at", b"updated_at", "waiting", b"waiting"]) -> None: ...
 
 global___Run = Run
+
+@typing.final
+class Tenant(google.protobuf.message.Message):
+    """For whom work is done. Travels beside requests as metadata, so asking for the same thing finds the same run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    COST_CENTRE_FIELD_NUMBER: builtins.int
+    team: builtins.str
+    priority: builtins.str
+    """urgent | normal | filler; empty = normal for training, filler for measuring"""
+    cost_centre: builtins.str
+    def __init__(
+        self,
+        *,
+        team: builtins.str = ...,
+        priority: builtins.str = ...,
+        cost_centre: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cost_centre", b"cost_centre", "priority", b"priority", "team", b"team"]) -> None: ...
+
+global___Tenant = Tenant
+
+@typing.final
+class Cost(google.protobuf.message.Message):
+    """What one piece of work has used: a job by its time on the machine, a measurement by the tokens that it had generated."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    GPU_SECONDS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    MONEY_FIELD_NUMBER: builtins.int
+    NODE_POOL_FIELD_NUMBER: builtins.int
+    STARTED_AT_FIELD_NUMBER: builtins.int
+    ENDED_AT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """of the job or run"""
+    kind: builtins.str
+    """training | import | engine | bench"""
+    gpu_seconds: builtins.float
+    tokens: builtins.float
+    money: builtins.float
+    """gpu_seconds at the pool's price; in the currency of the cluster's configuration"""
+    node_pool: builtins.str
+    started_at: builtins.float
+    """seconds since 1970"""
+    ended_at: builtins.float
+    """0: it goes on"""
+    @property
+    def tenant(self) -> global___Tenant: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        kind: builtins.str = ...,
+        tenant: global___Tenant | None = ...,
+        gpu_seconds: builtins.float = ...,
+        tokens: builtins.float = ...,
+        money: builtins.float = ...,
+        node_pool: builtins.str = ...,
+        started_at: builtins.float = ...,
+        ended_at: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["tenant", b"tenant"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ended_at", b"ended_at", "gpu_seconds", b"gpu_seconds", "id", b"id", "kind", b"kind", "money", b"money", "node_pool", b"node_pool", "started_at", b"started_at", "tenant", b"tenant", "tokens", b"tokens"]) -> None: ...
+
+global___Cost = Cost
 
 @typing.final
 class RunSpec(google.protobuf.message.Message):
@@ -1344,6 +1443,8 @@ class Endpoint(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     THINK_STYLE_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    SPEC_FIELD_NUMBER: builtins.int
     name: builtins.str
     url: builtins.str
     """OpenAI-compatible base, ending in /v1"""
@@ -1362,6 +1463,14 @@ class Endpoint(google.protobuf.message.Message):
     """auto | tags | opened | s1 | none; see lrm_safety/thinking.py"""
     precision: builtins.str
     """fp32 | bf16; with the engine, the numerics class of its answers"""
+    @property
+    def tenant(self) -> global___Tenant:
+        """who deployed it"""
+
+    @property
+    def spec(self) -> global___EngineSpec:
+        """as deployed; what wakes it again after it was idle"""
+
     def __init__(
         self,
         *,
@@ -1376,8 +1485,11 @@ class Endpoint(google.protobuf.message.Message):
         error: builtins.str = ...,
         think_style: builtins.str = ...,
         precision: builtins.str = ...,
+        tenant: global___Tenant | None = ...,
+        spec: global___EngineSpec | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "engine", b"engine", "error", b"error", "job", b"job", "model", b"model", "name", b"name", "precision", b"precision", "state", b"state", "think_style", b"think_style", "url", b"url", "weights_digest", b"weights_digest"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec", "tenant", b"tenant"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "engine", b"engine", "error", b"error", "job", b"job", "model", b"model", "name", b"name", "precision", b"precision", "spec", b"spec", "state", b"state", "tenant", b"tenant", "think_style", b"think_style", "url", b"url", "weights_digest", b"weights_digest"]) -> None: ...
 
 global___Endpoint = Endpoint
 

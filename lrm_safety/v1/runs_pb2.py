@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lrm_safety.v1 import nouns_pb2 as lrm__safety_dot_v1_dot_nouns__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lrm_safety/v1/runs.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\"\x1b\n\rGetRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\"4\n\x10ListRunsResponse\x12 \n\x04runs\x18\x01 \x03(\x0b\x32\x12.lrm_safety.v1.Run\"\x1d\n\x0fWatchRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1e\n\x10\x43\x61ncelRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\"\n\x12ListPluginsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\"=\n\x13ListPluginsResponse\x12&\n\x07plugins\x18\x01 \x03(\x0b\x32\x15.lrm_safety.v1.Plugin2\x93\x02\n\x04Runs\x12:\n\x06GetRun\x12\x1c.lrm_safety.v1.GetRunRequest\x1a\x12.lrm_safety.v1.Run\x12K\n\x08ListRuns\x12\x1e.lrm_safety.v1.ListRunsRequest\x1a\x1f.lrm_safety.v1.ListRunsResponse\x12@\n\x08WatchRun\x12\x1e.lrm_safety.v1.WatchRunRequest\x1a\x12.lrm_safety.v1.Run0\x01\x12@\n\tCancelRun\x12\x1f.lrm_safety.v1.CancelRunRequest\x1a\x12.lrm_safety.v1.Runb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lrm_safety/v1/runs.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\"\x1b\n\rGetRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\"4\n\x10ListRunsResponse\x12 \n\x04runs\x18\x01 \x03(\x0b\x32\x12.lrm_safety.v1.Run\"\x1d\n\x0fWatchRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1e\n\x10\x43\x61ncelRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"/\n\x10ListCostsRequest\x12\x0c\n\x04team\x18\x01 \x01(\t\x12\r\n\x05since\x18\x02 \x01(\x01\"7\n\x11ListCostsResponse\x12\"\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x13.lrm_safety.v1.Cost\"\"\n\x12ListPluginsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\"=\n\x13ListPluginsResponse\x12&\n\x07plugins\x18\x01 \x03(\x0b\x32\x15.lrm_safety.v1.Plugin2\xe3\x02\n\x04Runs\x12:\n\x06GetRun\x12\x1c.lrm_safety.v1.GetRunRequest\x1a\x12.lrm_safety.v1.Run\x12K\n\x08ListRuns\x12\x1e.lrm_safety.v1.ListRunsRequest\x1a\x1f.lrm_safety.v1.ListRunsResponse\x12@\n\x08WatchRun\x12\x1e.lrm_safety.v1.WatchRunRequest\x1a\x12.lrm_safety.v1.Run0\x01\x12@\n\tCancelRun\x12\x1f.lrm_safety.v1.CancelRunRequest\x1a\x12.lrm_safety.v1.Run\x12N\n\tListCosts\x12\x1f.lrm_safety.v1.ListCostsRequest\x1a .lrm_safety.v1.ListCostsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHRUNREQUEST']._serialized_end=215
   _globals['_CANCELRUNREQUEST']._serialized_start=217
   _globals['_CANCELRUNREQUEST']._serialized_end=247
-  _globals['_LISTPLUGINSREQUEST']._serialized_start=249
-  _globals['_LISTPLUGINSREQUEST']._serialized_end=283
-  _globals['_LISTPLUGINSRESPONSE']._serialized_start=285
-  _globals['_LISTPLUGINSRESPONSE']._serialized_end=346
-  _globals['_RUNS']._serialized_start=349
-  _globals['_RUNS']._serialized_end=624
+  _globals['_LISTCOSTSREQUEST']._serialized_start=249
+  _globals['_LISTCOSTSREQUEST']._serialized_end=296
+  _globals['_LISTCOSTSRESPONSE']._serialized_start=298
+  _globals['_LISTCOSTSRESPONSE']._serialized_end=353
+  _globals['_LISTPLUGINSREQUEST']._serialized_start=355
+  _globals['_LISTPLUGINSREQUEST']._serialized_end=389
+  _globals['_LISTPLUGINSRESPONSE']._serialized_start=391
+  _globals['_LISTPLUGINSRESPONSE']._serialized_end=452
+  _globals['_RUNS']._serialized_start=455
+  _globals['_RUNS']._serialized_end=810
 # @@protoc_insertion_point(module_scope)

@@ -93,6 +93,44 @@ class CancelRunRequest(google.protobuf.message.Message):
 global___CancelRunRequest = CancelRunRequest
 
 @typing.final
+class ListCostsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    team: builtins.str
+    """empty = all"""
+    since: builtins.float
+    """seconds since 1970: what ended later, or goes on"""
+    def __init__(
+        self,
+        *,
+        team: builtins.str = ...,
+        since: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["since", b"since", "team", b"team"]) -> None: ...
+
+global___ListCostsRequest = ListCostsRequest
+
+@typing.final
+class ListCostsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COSTS_FIELD_NUMBER: builtins.int
+    @property
+    def costs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lrm_safety.v1.nouns_pb2.Cost]:
+        """newest first"""
+
+    def __init__(
+        self,
+        *,
+        costs: collections.abc.Iterable[lrm_safety.v1.nouns_pb2.Cost] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["costs", b"costs"]) -> None: ...
+
+global___ListCostsResponse = ListCostsResponse
+
+@typing.final
 class ListPluginsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

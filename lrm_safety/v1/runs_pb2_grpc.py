@@ -55,6 +55,11 @@ class RunsStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
                 _registered_method=True)
+        self.ListCosts = channel.unary_unary(
+                '/lrm_safety.v1.Runs/ListCosts',
+                request_serializer=lrm__safety_dot_v1_dot_runs__pb2.ListCostsRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_runs__pb2.ListCostsResponse.FromString,
+                _registered_method=True)
 
 
 class RunsServicer(object):
@@ -85,6 +90,12 @@ class RunsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCosts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +118,11 @@ def add_RunsServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=lrm__safety_dot_v1_dot_runs__pb2.CancelRunRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.SerializeToString,
+            ),
+            'ListCosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCosts,
+                    request_deserializer=lrm__safety_dot_v1_dot_runs__pb2.ListCostsRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_runs__pb2.ListCostsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -217,6 +233,33 @@ class Runs(object):
             '/lrm_safety.v1.Runs/CancelRun',
             lrm__safety_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
             lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.Runs/ListCosts',
+            lrm__safety_dot_v1_dot_runs__pb2.ListCostsRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_runs__pb2.ListCostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class RunsStub:
         lrm_safety.v1.nouns_pb2.Run,
     ]
 
+    ListCosts: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.runs_pb2.ListCostsRequest,
+        lrm_safety.v1.runs_pb2.ListCostsResponse,
+    ]
+
 class RunsAsyncStub:
     GetRun: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.GetRunRequest,
@@ -61,6 +66,11 @@ class RunsAsyncStub:
     CancelRun: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.CancelRunRequest,
         lrm_safety.v1.nouns_pb2.Run,
+    ]
+
+    ListCosts: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.runs_pb2.ListCostsRequest,
+        lrm_safety.v1.runs_pb2.ListCostsResponse,
     ]
 
 class RunsServicer(metaclass=abc.ABCMeta):
@@ -92,5 +102,12 @@ class RunsServicer(metaclass=abc.ABCMeta):
         request: lrm_safety.v1.runs_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]: ...
+
+    @abc.abstractmethod
+    def ListCosts(
+        self,
+        request: lrm_safety.v1.runs_pb2.ListCostsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.runs_pb2.ListCostsResponse, collections.abc.Awaitable[lrm_safety.v1.runs_pb2.ListCostsResponse]]: ...
 
 def add_RunsServicer_to_server(servicer: RunsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

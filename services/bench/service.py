@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import jsonl, registry
+from lrm_safety import jsonl, registry, tenancy
 from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, InvalidInput, NotFound
 from lrm_safety.nouns import (
@@ -66,7 +66,8 @@ class BenchServicer(BenchServiceServicer):
             raise Conflict(
                 f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is, then ask again"
             )
-        return self._host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs)
+        tenant = tenancy.of(context)
+        return self._host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs, tenant=tenant)
 
     def GetScorecard(self, request: GetScorecardRequest, context: grpc.ServicerContext) -> Scorecard:
         return self._scorecard(request.run)

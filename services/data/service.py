@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import artefacts, registry
+from lrm_safety import artefacts, registry, tenancy
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     BuildDatasetRequest,
@@ -55,7 +55,8 @@ class DataService(data_pb2_grpc.DataServiceServicer):
             dataset = planned.carry_out(run, self.store, self._settings.state_dir / "data")
             return reference(dataset.name, dataset.digest)
 
-        return self._host.start("dataset", RunSpec(dataset=planned.spec), work, *planned.inputs)
+        asked = RunSpec(dataset=planned.spec)
+        return self._host.start("dataset", asked, work, *planned.inputs, tenant=tenancy.of(context))
 
     def GetDataset(self, request: GetDatasetRequest, context: grpc.ServicerContext) -> Dataset:
         return artefacts.find(self.store, KIND, Dataset, request.dataset)

@@ -22,7 +22,6 @@ from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.inference import engine as engines
 from services.inference.engine import Launch, Site
-from services.inference.hardware import detect
 from services.inference.ports import free_port
 from services.inference.target import Target
 
@@ -108,7 +107,8 @@ class Endpoints:
         engine = engines.choose(request.engine, self._settings)
         folder = artefacts.fetch(self._store, "checkpoints", manifest, self._models)
         job = self._next_job(_job_base(request.name, manifest.digest))
-        site = Site(request.name, folder, free_port(job), request.engine, self._settings, detect())
+        machine = self._runner.machine(request.engine.node_pool, "engine")
+        site = Site(request.name, folder, free_port(job), request.engine, self._settings, machine)
         launch = engines.load(engine).launch(site)
         endpoint = Endpoint(
             name=request.name,
@@ -131,12 +131,10 @@ class Endpoints:
             endpoint = jsonl.loads(Endpoint, self._store.read(key))
             site = replace(site, port=int(endpoint.url.removesuffix("/v1").rsplit(":", 1)[-1]))
         try:
-            status = self._runner.submit(_job(endpoint.job, engines.load(endpoint.engine).launch(site), site))
+            self._runner.submit(_job(endpoint.job, engines.load(endpoint.engine).launch(site), site))
         except LrmError:
             self._store.delete(key)  # nothing runs under this record: the next deploy starts from scratch
             raise
-        if status.host != "localhost":
-            endpoint.url = f"http://{status.host}:{site.port}/v1"
         log.info("engine_submitted", endpoint=endpoint.name, job=endpoint.job, engine=endpoint.engine, port=site.port)
         return self._announce(endpoint)
 
@@ -257,7 +255,7 @@ def _job(job_id: str, launch: Launch, site: Site) -> JobSpec:
         id=job_id,
         command=launch.command,
         env=launch.env,
-        cpus=site.hardware.cpus,
+        cpus=site.machine.cpus,
         memory_gib=launch.memory_gib,
         gpus=launch.gpus,
         port=site.port,

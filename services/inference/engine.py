@@ -19,9 +19,9 @@ from typing import Protocol, cast
 from lrm_safety import registry
 from lrm_safety.chat_client import ChatRequest
 from lrm_safety.errors import InvalidInput
+from lrm_safety.jobs.machine import Machine
 from lrm_safety.nouns import EngineSpec, Sampling
 from lrm_safety.settings import Settings
-from services.inference.hardware import Hardware
 
 FOLDER = "services.inference.engines"
 GIB = 2**30
@@ -36,7 +36,7 @@ class Site:
     port: int
     spec: EngineSpec
     settings: Settings
-    hardware: Hardware
+    machine: Machine
 
     def weights_gib(self) -> float:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors")) / GIB

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lrm_safety import observe
 from lrm_safety.errors import Cancelled, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus
-from lrm_safety.nouns import reference
+from lrm_safety.nouns import Run, reference
 from lrm_safety.runs import OwnedRun
 from services.trainer.attempt import EXIT_INVALID_INPUT
 from services.trainer.jobs import job_id
@@ -23,7 +23,7 @@ class JobRun:
     """The work of a run, as RunHost wants it."""
 
     runner: JobRunner
-    make: Callable[[str, int], JobSpec]  # run id, attempt -> job
+    make: Callable[[Run, int], JobSpec]  # run, attempt -> job
 
     def __call__(self, run: OwnedRun) -> str:
         """The Checkpoint's reference. Raises what the job raised; Unavailable when it was lost too often."""
@@ -47,7 +47,7 @@ class JobRun:
 
     def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> None:
         """Until the job has ended. Returns when it is done or was lost; raises the error it reported."""
-        status = self.runner.submit(self.make(run.id, attempt))
+        status = self.runner.submit(self.make(run.described(), attempt))
         while not status.has_ended:
             self._mirror(run, ledger, status)
             try:

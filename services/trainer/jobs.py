@@ -1,42 +1,71 @@
 """The jobs the trainer asks for: their commands, environments and sizes."""
 
-import os
-import sys
-from pathlib import Path
-
-from lrm_safety.jobs import JobSpec
-from lrm_safety.nouns import TrainingSpec
+from lrm_safety.jobs import PYTHON, JobSpec
+from lrm_safety.jobs.machine import Machine
+from lrm_safety.nouns import Run, TrainingSpec
 
 BYTES_PER_PARAMETER = 24  # fp32 weights, gradients, two moments; bf16 copies; the reload that verifies the result
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 
 
-def worker_job(run: str, spec: TrainingSpec, parameters: float, attempt: int) -> JobSpec:
-    """A training takes every core there is: on one machine an engine waits for it, or it for the engine."""
-    cores = max(os.cpu_count() or 1, spec.processes)
-    module = ["services.trainer.worker", run, str(attempt)]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spec.processes}"]
+def worker_job(run: Run, parameters: float, attempt: int, machine: Machine) -> JobSpec:
+    """A training takes every core of its nodes: on one machine an engine waits for it, or it for the engine."""
+    spec = run.spec.training
+    processes = spec.processes // spec.nodes  # of each node
+    cores = max(machine.cpus, processes)
+    launcher = [] if spec.processes == 1 else ["-m", "torch.distributed.run", *_rendezvous(spec)]
     return JobSpec(
-        id=job_id(run, attempt),
-        command=[sys.executable, *(launcher if spec.processes > 1 else []), "-m", *module],
-        env={**_env(cores // spec.processes), **({} if spec.processes > 1 else _alone())},
+        id=job_id(run.id, attempt),
+        command=[PYTHON, *launcher, "-m", "services.trainer.worker", run.id, str(attempt)],
+        env={**_env(cores // processes, machine), **(_alone() if spec.processes == 1 else {})},
         cpus=cores,
-        memory_gib=round(PROCESS_GIB * spec.processes + BYTES_PER_PARAMETER * parameters / 2**30, 1),
-        gpus=spec.processes if _has_gpu() else 0,
+        memory_gib=round(PROCESS_GIB * processes + BYTES_PER_PARAMETER * parameters / spec.nodes / 2**30, 1),
+        gpus=processes if machine.gpus else 0,
+        nodes=spec.nodes,
+        node_pool=spec.node_pool,
+        kind="training",
+        run=run.id,
+        team=run.tenant.team,
+        cost_centre=run.tenant.cost_centre,
+        priority=run.tenant.priority or "normal",
     )
 
 
-def import_job(run: str, attempt: int) -> JobSpec:
+def import_job(run: Run, attempt: int, machine: Machine) -> JobSpec:
     """An import: it holds the weights in fp32 at most twice."""
-    command = [sys.executable, "-m", "services.trainer.import_worker", run, str(attempt)]
-    return JobSpec(id=job_id(run, attempt), command=command, env=_env(1), cpus=1, memory_gib=3)
+    command = [PYTHON, "-m", "services.trainer.import_worker", run.id, str(attempt)]
+    return JobSpec(
+        id=job_id(run.id, attempt),
+        command=command,
+        env=_env(1, machine),
+        cpus=1,
+        memory_gib=3,
+        kind="import",
+        run=run.id,
+        team=run.tenant.team,
+        cost_centre=run.tenant.cost_centre,
+        priority=run.tenant.priority or "normal",
+    )
 
 
 def job_id(run: str, attempt: int) -> str:
     return f"{run}-{attempt}"
 
 
-def _env(threads: int) -> dict[str, str]:
+def _rendezvous(spec: TrainingSpec) -> list[str]:
+    """Arguments of torchrun; what is in $() is known on each node."""
+    if spec.nodes == 1:
+        return ["--standalone", f"--nproc-per-node={spec.processes}"]
+    return [
+        f"--nnodes={spec.nodes}",
+        f"--nproc-per-node={spec.processes // spec.nodes}",
+        "--node-rank=$(NODE_RANK)",
+        "--master-addr=$(MASTER_ADDR)",
+        "--master-port=$(MASTER_PORT)",
+    ]
+
+
+def _env(threads: int, machine: Machine) -> dict[str, str]:
     """What a job needs beyond the settings, which the runner hands to every job."""
     env = {
         "OMP_NUM_THREADS": str(threads),
@@ -44,7 +73,7 @@ def _env(threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return env if _has_gpu() else {**env, "DS_ACCELERATOR": "cpu"}
+    return env if machine.gpus else {**env, "DS_ACCELERATOR": "cpu"}
 
 
 def _alone() -> dict[str, str]:
@@ -57,7 +86,3 @@ def _alone() -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "0",
     }
-
-
-def _has_gpu() -> bool:
-    return Path("/dev/nvidia0").exists()

@@ -20,6 +20,7 @@ DEFAULTS = TrainingSpec(
     precision="auto",
     thinking="keep",
     processes=1,
+    nodes=1,
 )
 
 
@@ -42,6 +43,7 @@ RANGES = {
     "zero_stage": Range("0 to 3", lambda value: 0 <= value <= 3),
     "save_every_steps": Range("0 (once an epoch) or more", lambda value: value >= 0),
     "processes": Range("1 to 1024", lambda value: 1 <= value <= 1024),
+    "nodes": Range("1 to 128", lambda value: 1 <= value <= 128),
 }
 CHOICES = {"precision": PRECISIONS, "thinking": THINKING_MODES}
 
@@ -62,6 +64,8 @@ def resolve(spec: TrainingSpec) -> TrainingSpec:
     for field, span in RANGES.items():
         if not span.holds(getattr(done, field)):
             raise _refusal(field, getattr(done, field), span.allowed)
+    if done.processes % done.nodes:
+        raise _refusal("processes", done.processes, f"a multiple of nodes = {done.nodes}")
     if done.batch_size % (done.micro_batch_size * done.processes):
         allowed = f"a multiple of micro_batch_size x processes = {done.micro_batch_size} x {done.processes}"
         raise _refusal("batch_size", done.batch_size, allowed)

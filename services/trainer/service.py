@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import artefacts, registry
+from lrm_safety import artefacts, registry, tenancy
 from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, open_runner
 from lrm_safety.nouns import (
@@ -51,6 +51,8 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         self.store = open_store(settings)
         self._runner = open_runner(settings)
         self._host = RunHost(self.store)
+        self._training = JobRun(self._runner, self._worker_job)
+        self._importing = JobRun(self._runner, self._import_job)
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
         """Raises InvalidInput (a value out of range), NotFound (no such base, dataset or method)."""
@@ -60,18 +62,15 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
         spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
 
-        def job(run: str, attempt: int) -> JobSpec:
-            return worker_job(run, spec, base.parameters, attempt)
-
-        return self._host.start("training", RunSpec(training=spec), JobRun(self._runner, job))
+        self._runner.machine(spec.node_pool)
+        return self._host.start("training", RunSpec(training=spec), self._training, tenant=tenancy.of(context))
 
     def ImportCheckpoint(self, request: ImportCheckpointRequest, context: grpc.ServicerContext) -> Run:
         """Raises InvalidInput (what is no origin), NotFound (no such folder)."""
         limits.check_name(request.name, "name")
         origin = Origin.parse(request.origin)
         asked = RunSpec(training=TrainingSpec(name=request.name, base=str(origin)))
-        work = JobRun(self._runner, import_job)
-        return self._host.start("import", asked, work, origin.identity())
+        return self._host.start("import", asked, self._importing, origin.identity(), tenant=tenancy.of(context))
 
     def GetCheckpoint(self, request: GetCheckpointRequest, context: grpc.ServicerContext) -> Checkpoint:
         return artefacts.find(self.store, "checkpoints", Checkpoint, request.checkpoint)
@@ -89,3 +88,11 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         if request.kind not in ("", "methods"):
             raise InvalidInput(f"the trainer has methods, no {request.kind!r}")
         return ListPluginsResponse(plugins=registry.describe(method.METHODS))
+
+    def _worker_job(self, run: Run, attempt: int) -> JobSpec:
+        spec = run.spec.training
+        base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
+        return worker_job(run, base.parameters, attempt, self._runner.machine(spec.node_pool))
+
+    def _import_job(self, run: Run, attempt: int) -> JobSpec:
+        return import_job(run, attempt, self._runner.machine())

@@ -272,7 +272,7 @@ def test_a_server_is_found_at_its_port(machine: Machine):
     [port] = free_ports(1)
     serve = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(300)"
     spec = machine.spec([sys.executable, "-c", serve, str(port)], port=port)
-    host = machine.runner.submit(spec).host
+    host = machine.runner.submit(spec).hosts[0]
 
     def answers() -> bool:
         with closing(socket.socket()) as client:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lrm_safety.errors import Conflict, InvalidInput
-from lrm_safety.jobs import JobState, open_runner, turn
+from lrm_safety.jobs import JobState, open_runner
 from lrm_safety.jobs.folder import JobFolder, JobFolders
+from lrm_safety.jobs.machine import gpu_ids
 from lrm_safety.jobs.processes import Process
-from lrm_safety.jobs.turn import gpu_ids
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
@@ -154,7 +154,8 @@ def test_gpus_are_shared_out(machine: Machine, tmp_path: Path, monkeypatch: pyte
     program.write_text("#!/bin/sh\necho GPU-1111\necho GPU-2222\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(turn, "gpu_ids", gpu_ids.__wrapped__)
+    for module in ("machine", "turn"):
+        monkeypatch.setattr(f"lrm_safety.jobs.{module}.gpu_ids", gpu_ids.__wrapped__)
     tells = "import os, time; print('sees', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(300)"
     first, second, none = (machine.submit(tells, gpus=gpus) for gpus in (1, 1, 0))
     seen = [machine.wait_for_log(job, "sees").split()[1:] for job in (first, second, none)]

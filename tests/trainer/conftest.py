@@ -1,6 +1,7 @@
 """A tiny random Llama with a tokenizer made here, a small dataset, and the real worker as a subprocess."""
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from lrm_safety import artefacts, jsonl
+from lrm_safety.jobs.machine import detect
 from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, Run, RunSpec, TrainingSpec, reference
 from lrm_safety.runs import run_id
 from lrm_safety.settings import Settings, process_env
@@ -113,6 +115,7 @@ class Bench:
             precision="fp32",
             thinking="keep",
             processes=1,
+            nodes=1,
         )
         spec.MergeFrom(TrainingSpec(**changes))
         return spec
@@ -127,10 +130,10 @@ class Bench:
 
     def start(self, ledger: Ledger, attempt: int = 1) -> subprocess.Popen[str]:
         """The job's own command and environment, without the runner."""
-        spec = jsonl.loads(Run, self.store.read(f"runs/{ledger.run}/spec.json")).spec.training
-        job = worker_job(ledger.run, spec, 1e6, attempt)
+        run = jsonl.loads(Run, self.store.read(f"runs/{ledger.run}/spec.json"))
+        job = worker_job(run, 1e6, attempt, detect())
         return subprocess.Popen(
-            job.command,
+            [sys.executable, *job.command[1:]],
             env=process_env({**job.env, "LRM_STORE": self.settings.store, "LRM_STATE": str(self.settings.state_dir)}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

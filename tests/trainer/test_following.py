@@ -59,7 +59,7 @@ def follow(store):
     host = RunHost(store)
 
     def ask(runner, until=has_ended):
-        work = JobRun(runner, lambda run, attempt: JobSpec(id=f"{run}-{attempt}", command=["x"]))
+        work = JobRun(runner, lambda run, attempt: JobSpec(id=f"{run.id}-{attempt}", command=["x"]))
         run = host.start("training", RunSpec(training=TrainingSpec(name="tuned")), work)
         deadline = time.monotonic() + 10
         while not until(run := host.get(run.id)):

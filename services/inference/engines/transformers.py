@@ -25,7 +25,7 @@ class TransformersEngine:
     window = (1, 1)  # it seeds when a request arrives, so two in flight would share a seed
 
     def launch(self, site: Site) -> Launch:
-        device, precision = ("cuda", "bf16") if site.hardware.gpus else ("cpu", "fp32")
+        device, precision = ("cuda", "bf16") if site.machine.gpus else ("cpu", "fp32")
         dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
         program = [str(Path(sys.executable).with_name("transformers")), "serve", str(site.folder)]
         server = ["--host", "127.0.0.1", "--port", str(site.port), "--log-level", "error"]
@@ -34,8 +34,8 @@ class TransformersEngine:
             model=str(site.folder),
             precision=precision,
             memory_gib=PROGRAM_GIB + 1.2 * site.weights_gib(),
-            env={**_ENV, "OMP_NUM_THREADS": str(site.hardware.cpus)},
-            gpus=1 if site.hardware.gpus else 0,
+            env={**_ENV, "OMP_NUM_THREADS": str(site.machine.cpus)},
+            gpus=1 if site.machine.gpus else 0,
         )
 
     def request(self, rendered: Rendered, sampling: Sampling) -> ChatRequest:

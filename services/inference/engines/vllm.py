@@ -20,8 +20,8 @@ class VllmEngine:
     window = (4, 256)
 
     def launch(self, site: Site) -> Launch:
-        on_cpu = site.hardware.gpus == 0 or _is_cpu_build(site)
-        precision = "fp32" if on_cpu and not site.hardware.has_fast_bf16 else "bf16"
+        on_cpu = site.machine.gpus == 0 or _is_cpu_build(site)
+        precision = "fp32" if on_cpu and not site.machine.has_fast_bf16 else "bf16"
         return Launch(
             command=[
                 *_command(site),
@@ -69,7 +69,7 @@ def _cpu_env(site: Site) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_WAIT_POLICY": "PASSIVE",  # its three processes share the cores: spinning threads starve each other
-        "OMP_NUM_THREADS": str(site.hardware.cpus),
+        "OMP_NUM_THREADS": str(site.machine.cpus),
     }
 
 
