@@ -38,6 +38,7 @@ class Settings:
     team: str = ""  # LRM_TEAM, LRM_PRIORITY, LRM_COST_CENTRE: for whom a client asks
     priority: str = ""
     cost_centre: str = ""
+    engine_idle_s: float = 0.0  # LRM_ENGINE_IDLE_S: an engine without work for so long is stopped; 0 = never
     api_key: str = field(default="", repr=False)  # LRM_API_KEY: for vendors' endpoints
     log_level: str = "INFO"  # LRM_LOG_LEVEL
     hub_offline: bool = False  # HF_HUB_OFFLINE
@@ -64,6 +65,7 @@ class Settings:
             team=env.get("LRM_TEAM", ""),
             priority=env.get("LRM_PRIORITY", ""),
             cost_centre=env.get("LRM_COST_CENTRE", ""),
+            engine_idle_s=float(env.get("LRM_ENGINE_IDLE_S", "") or 0),
             api_key=env.get("LRM_API_KEY", ""),
             log_level=env.get("LRM_LOG_LEVEL", cls.log_level),
             hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
@@ -88,6 +90,7 @@ class Settings:
             "LRM_TEAM": self.team,
             "LRM_PRIORITY": self.priority,
             "LRM_COST_CENTRE": self.cost_centre,
+            "LRM_ENGINE_IDLE_S": f"{self.engine_idle_s:g}",
             "LRM_API_KEY": self.api_key,
             "LRM_LOG_LEVEL": self.log_level,
             "HF_HUB_OFFLINE": "1" if self.hub_offline else "0",

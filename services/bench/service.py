@@ -41,7 +41,7 @@ from services.bench.plan import Plan, make_plan
 from services.bench.scorecard import build_scorecard
 
 FOLDERS = {"attacks": attack.FOLDER, "benchmarks": benchmark.FOLDER}
-READY = EndpointState.ENDPOINT_STATE_READY
+ASKABLE = (EndpointState.ENDPOINT_STATE_READY, EndpointState.ENDPOINT_STATE_IDLE)  # an idle one wakes when asked
 
 
 def register(server: grpc.Server, settings: Settings) -> list[str]:
@@ -61,7 +61,7 @@ class BenchServicer(BenchServiceServicer):
     def RunBenchmarks(self, request: RunBenchmarksRequest, context: grpc.ServicerContext) -> Run:
         plan = make_plan(request.spec, self._settings, self._clients)
         spec = RunSpec(bench=plan.spec)
-        if plan.endpoint.state != READY and not self._is_done(run_id("bench", spec, *plan.inputs)):
+        if plan.endpoint.state not in ASKABLE and not self._is_done(run_id("bench", spec, *plan.inputs)):
             state = EndpointState.Name(plan.endpoint.state)
             raise Conflict(
                 f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is, then ask again"
