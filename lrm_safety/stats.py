@@ -11,9 +11,8 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student
+
+from lrm_safety.distributions import normal, root, sign_test, student_quantile
 
 Floats = NDArray[np.float64]
 
@@ -98,11 +97,11 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     """Wilson's score interval for a proportion; None when n = 0. Counts may be fractional (effective sizes).
 
     Centre (p + z²/2n) / (1 + z²/n), half-width z sqrt(p(1-p)/n + z²/4n²) / (1 + z²/n).
-    Source: Wilson, JASA 22 (1927) 209-212. Written out because scipy's takes whole counts only.
+    Source: Wilson, JASA 22 (1927) 209-212.
     """
     if n <= 0:
         return None
-    z, p = float(norm.isf((1 - level) / 2)), min(successes / n, 1.0)
+    z, p = _z(level), min(successes / n, 1.0)
     centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
@@ -135,7 +134,7 @@ def bootstrap(values: Floats, groups: NDArray[np.int64], level: float, seed: int
     means = np.concatenate(
         [_resampled(rng, sums, sizes, min(rows, RESAMPLES - start)) for start in range(0, RESAMPLES, rows)]
     )
-    tail = float(norm.cdf(sqrt(n / (n - 1)) * student.ppf((1 - level) / 2, n - 1)))
+    tail = normal.cdf(sqrt(n / (n - 1)) * student_quantile((1 - level) / 2, n - 1))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -164,8 +163,7 @@ def mcnemar(worse: int, better: int) -> float:
     Binomial(worse + better, 1/2); 1 when no pair differs. For graded outcomes this is the sign test. Units with several
     pairs make it too small: decisions use intervals. Source: McNemar, Psychometrika 12 (1947) 153-157.
     """
-    discordant = worse + better
-    return float(binomtest(worse, discordant).pvalue) if discordant else 1.0
+    return sign_test(worse, better)
 
 
 def judge_margin(low: float, high: float, margin: float) -> Shown:
@@ -189,7 +187,7 @@ def _upper(up: float, down: float, n: float, z: float) -> float:
         return up - down - n * delta + z * sqrt(max(n * (2 * q + delta - delta * delta), 0.0))
 
     start = estimate + 1e-9  # with no discordant pair the estimate itself is a second, spurious root
-    return float(brentq(beyond, start, 1.0, xtol=1e-12)) if start < 1 and beyond(1.0) < 0 else 1.0
+    return root(beyond, start, 1.0) if start < 1 and beyond(1.0) < 0 else 1.0
 
 
 def _resampled(rng: np.random.Generator, sums: Floats, sizes: Floats, rows: int) -> Floats:
@@ -215,4 +213,4 @@ def _named(method: str, groups: NDArray[np.int64]) -> str:
 
 
 def _z(level: float) -> float:
-    return float(norm.ppf((1 + level) / 2))
+    return normal.inv_cdf((1 + level) / 2)
