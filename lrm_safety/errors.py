@@ -6,6 +6,7 @@
     ├── Conflict            FAILED_PRECONDITION  the state of things does not allow it (port in use, run is going on)
     ├── Corrupt             DATA_LOSS            stored bytes are not what their digest says
     ├── Unavailable         UNAVAILABLE          an engine, a service or the store does not answer: try again
+    ├── Denied              PERMISSION_DENIED    this identity may not ask that service
     ├── Exhausted           RESOURCE_EXHAUSTED   disk, memory or quota is used up
     └── Cancelled           CANCELLED            somebody asked for the end
 
@@ -39,6 +40,10 @@ class Corrupt(LrmError):
 
 class Unavailable(LrmError):
     status = grpc.StatusCode.UNAVAILABLE
+
+
+class Denied(LrmError):
+    status = grpc.StatusCode.PERMISSION_DENIED
 
 
 class Exhausted(LrmError):

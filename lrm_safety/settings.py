@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lrm_safety.errors import InvalidInput
+
 SERVICES = ("data", "trainer", "inference", "judge", "bench")
+PRIORITIES = ("urgent", "normal", "filler")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FIRST_PORT = 50051
 FIRST_METRICS_PORT = 9051
 
@@ -22,6 +26,7 @@ class Settings:
     store: str = "file://.lrm/store"  # LRM_STORE: file://folder or s3://bucket/prefix
     jobs: str = "local"  # LRM_JOBS: local | cluster
     cluster: Path = Path("/etc/lrm/cluster.yaml")  # LRM_CLUSTER: images, node pools, queues, as the chart writes them
+    kubeconfig: str = ""  # KUBECONFIG: the cluster seen from outside; empty = the pod's own account, else ~/.kube/config
     state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
     data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
     host: str = "127.0.0.1"  # LRM_HOST: what servers listen on
@@ -34,7 +39,8 @@ class Settings:
     s3_access_key: str = ""  # LRM_S3_ACCESS_KEY
     s3_secret_key: str = field(default="", repr=False)  # LRM_S3_SECRET_KEY
     s3_secure: bool = True  # LRM_S3_SECURE: 0 = plain http
-    tls_dir: Path | None = None  # LRM_TLS: folder with ca.crt, tls.crt, tls.key; none = plain text, loopback only
+    tls_dir: Path | None = None  # LRM_TLS: folder with ca.crt, tls.crt, tls.key; empty = plain text, loopback only
+    is_plain_text: bool = False  # LRM_TLS=none: plain text, on whatever LRM_HOST says
     team: str = ""  # LRM_TEAM, LRM_PRIORITY, LRM_COST_CENTRE: for whom a client asks
     priority: str = ""
     cost_centre: str = ""
@@ -45,12 +51,14 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Settings of this process. LRM_<SERVICE>_ADDR moves one service."""
-        first = int(env.get("LRM_METRICS_PORT", FIRST_METRICS_PORT))
+        """Settings of this process. LRM_<SERVICE>_ADDR moves one service. Raises InvalidInput naming the variable."""
+        first = int(_number(env, "LRM_METRICS_PORT", FIRST_METRICS_PORT))
+        tls = env.get("LRM_TLS", "")
         return cls(
             store=_absolute_store(env.get("LRM_STORE", cls.store)),
-            jobs=env.get("LRM_JOBS", cls.jobs),
+            jobs=_one_of(env, "LRM_JOBS", ("local", "cluster"), cls.jobs),
             cluster=Path(env.get("LRM_CLUSTER", cls.cluster)).absolute(),
+            kubeconfig=env.get("KUBECONFIG", ""),
             state_dir=Path(env.get("LRM_STATE", cls.state_dir)).absolute(),
             data_dir=Path(env.get("LRM_DATA", cls.data_dir)).absolute(),
             host=env.get("LRM_HOST", cls.host),
@@ -61,13 +69,14 @@ class Settings:
             s3_access_key=env.get("LRM_S3_ACCESS_KEY", ""),
             s3_secret_key=env.get("LRM_S3_SECRET_KEY", ""),
             s3_secure=env.get("LRM_S3_SECURE", "1") != "0",
-            tls_dir=Path(env["LRM_TLS"]).absolute() if env.get("LRM_TLS") else None,
+            tls_dir=Path(tls).absolute() if tls not in ("", "none") else None,
+            is_plain_text=tls == "none",
             team=env.get("LRM_TEAM", ""),
-            priority=env.get("LRM_PRIORITY", ""),
+            priority=_one_of(env, "LRM_PRIORITY", PRIORITIES, ""),
             cost_centre=env.get("LRM_COST_CENTRE", ""),
-            engine_idle_s=float(env.get("LRM_ENGINE_IDLE_S", "") or 0),
+            engine_idle_s=_number(env, "LRM_ENGINE_IDLE_S", 0),
             api_key=env.get("LRM_API_KEY", ""),
-            log_level=env.get("LRM_LOG_LEVEL", cls.log_level),
+            log_level=_one_of(env, "LRM_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
         )
 
@@ -77,6 +86,7 @@ class Settings:
             "LRM_STORE": self.store,
             "LRM_JOBS": self.jobs,
             "LRM_CLUSTER": str(self.cluster),
+            "KUBECONFIG": self.kubeconfig,
             "LRM_STATE": str(self.state_dir),
             "LRM_DATA": str(self.data_dir),
             "LRM_HOST": self.host,
@@ -86,7 +96,7 @@ class Settings:
             "LRM_S3_ACCESS_KEY": self.s3_access_key,
             "LRM_S3_SECRET_KEY": self.s3_secret_key,
             "LRM_S3_SECURE": "1" if self.s3_secure else "0",
-            "LRM_TLS": str(self.tls_dir or ""),
+            "LRM_TLS": "none" if self.is_plain_text else str(self.tls_dir or ""),
             "LRM_TEAM": self.team,
             "LRM_PRIORITY": self.priority,
             "LRM_COST_CENTRE": self.cost_centre,
@@ -101,6 +111,21 @@ class Settings:
 def process_env(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child process: ours, with `extra` on top."""
     return {**os.environ, **extra}
+
+
+def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+    value = env.get(name, "") or default
+    if value not in ("", *allowed):
+        raise InvalidInput(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+    return value
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    value = env.get(name, "")
+    try:
+        return float(value) if value else default
+    except ValueError:
+        raise InvalidInput(f"{name} is {value!r}; expected a number") from None
 
 
 def _absolute_store(url: str) -> str:

@@ -1080,6 +1080,7 @@ class Cost(google.protobuf.message.Message):
     NODE_POOL_FIELD_NUMBER: builtins.int
     STARTED_AT_FIELD_NUMBER: builtins.int
     ENDED_AT_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """of the job or run"""
     kind: builtins.str
@@ -1093,6 +1094,8 @@ class Cost(google.protobuf.message.Message):
     """seconds since 1970"""
     ended_at: builtins.float
     """0: it goes on"""
+    verdicts: builtins.float
+    """samples that a measurement has judged"""
     @property
     def tenant(self) -> global___Tenant: ...
     def __init__(
@@ -1107,9 +1110,10 @@ class Cost(google.protobuf.message.Message):
         node_pool: builtins.str = ...,
         started_at: builtins.float = ...,
         ended_at: builtins.float = ...,
+        verdicts: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["tenant", b"tenant"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ended_at", b"ended_at", "gpu_seconds", b"gpu_seconds", "id", b"id", "kind", b"kind", "money", b"money", "node_pool", b"node_pool", "started_at", b"started_at", "tenant", b"tenant", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended_at", b"ended_at", "gpu_seconds", b"gpu_seconds", "id", b"id", "kind", b"kind", "money", b"money", "node_pool", b"node_pool", "started_at", b"started_at", "tenant", b"tenant", "tokens", b"tokens", "verdicts", b"verdicts"]) -> None: ...
 
 global___Cost = Cost
 
