@@ -26,7 +26,7 @@ class Settings:
     store: str = "file://.lrm/store"  # LRM_STORE: file://folder or s3://bucket/prefix
     jobs: str = "local"  # LRM_JOBS: local | cluster
     cluster: Path = Path("/etc/lrm/cluster.yaml")  # LRM_CLUSTER: images, node pools, queues, as the chart writes them
-    kubeconfig: str = ""  # KUBECONFIG: the cluster seen from outside; empty = the pod's own account, else ~/.kube/config
+    kubeconfig: str = ""  # KUBECONFIG: how to reach the cluster; empty = as the pod we are in
     state_dir: Path = Path(".lrm")  # LRM_STATE: scratch of this machine (jobs, work folders, logs)
     data_dir: Path = Path("../shared/data")  # LRM_DATA: benchmark and source files
     host: str = "127.0.0.1"  # LRM_HOST: what servers listen on
