@@ -6,10 +6,15 @@
 A reference is `name` (the newest) or `name@digest` (a prefix of at least 8 characters will do).
 """
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +25,8 @@ from lrm_safety.store import ObjectStore
 
 A = TypeVar("A", Checkpoint, Dataset)
 MANIFEST = "manifest.json"
+AT_ONCE = 4  # files fetched or verified
+_LOCK = ".lrm-lock"
 
 
 def publish(store: ObjectStore, kind: str, folder: Path, manifest: A) -> A:
@@ -61,33 +68,100 @@ def list_all(store: ObjectStore, kind: str, message_type: type[A]) -> list[A]:
     return sorted(_under(store, f"{kind}/", message_type), key=lambda artefact: -artefact.created_at)
 
 
-def fetch(store: ObjectStore, kind: str, manifest: Checkpoint | Dataset, folder: Path) -> Path:
-    """The artefact's files as a local folder, every digest verified; a folder fetched before is used again.
+def fetch(
+    store: ObjectStore,
+    kind: str,
+    manifest: Checkpoint | Dataset,
+    folder: Path,
+    skip: str = "",
+    on_file: Callable[[FileEntry], None] = lambda entry: None,
+) -> Path:
+    """The artefact's files as `folder/<digest>`, every sha256 verified; a folder fetched before is used again.
 
-    Raises Corrupt with the name of the file whose bytes are not what the manifest says.
+    `skip` leaves out files whose names end so: give those a `folder` of their own. `on_file` hears of each file that
+    has come. Many processes may fetch into one folder at once. Raises Corrupt with the name of the file whose bytes
+    are not what the manifest says.
     """
     target = folder / manifest.digest
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{manifest.digest[:16]}-", dir=folder))
-    for entry in manifest.files:
+    wanted = [entry for entry in manifest.files if not (skip and entry.path.endswith(skip))]
+    with _part(folder, manifest.digest) as part:
+        _download(store, f"{kind}/{manifest.name}/{manifest.digest}", wanted, part, on_file)
+        try:
+            part.rename(target)
+        except OSError:  # another process fetched it meanwhile
+            if not target.exists():
+                raise
+    (target / _LOCK).unlink(missing_ok=True)
+    return target
+
+
+def verify(manifest: Checkpoint | Dataset, folder: Path) -> str:
+    """The first file of a fetched folder that is not what the manifest says; empty when all are."""
+
+    def is_good(entry: FileEntry) -> bool:
+        path = folder / entry.path
+        return path.is_file() and path.stat().st_size == entry.size and _entry(folder, path).sha256 == entry.sha256
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        checked = zip(manifest.files, pool.map(is_good, manifest.files), strict=True)
+        return next((entry.path for entry, good in checked if not good), "")
+
+
+def _download(
+    store: ObjectStore, root: str, entries: list[FileEntry], part: Path, on_file: Callable[[FileEntry], None]
+) -> None:
+    """Several files at once, the biggest first; the first failure ends it."""
+
+    def one(entry: FileEntry) -> FileEntry:
         path = part / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = f"{kind}/{manifest.name}/{manifest.digest}/{entry.path}"
-        if store.download(key, path) != entry.sha256:
-            shutil.rmtree(part)
+        if store.download(f"{root}/{entry.path}", path) != entry.sha256:
             raise Corrupt(
-                f"{key} does not have the sha256 its manifest says; delete {kind}/{manifest.name}/{manifest.digest} "
-                "and build or import it again"
+                f"{root}/{entry.path} does not have the sha256 its manifest says; delete {root} and build or import it "
+                "again"
             )
+        return entry
+
+    pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        part.rename(target)
-    except OSError:  # another process fetched it meanwhile
-        shutil.rmtree(part)
-        if not target.exists():
-            raise
-    return target
+        for done in as_completed(pool.submit(one, entry) for entry in sorted(entries, key=lambda entry: -entry.size)):
+            on_file(done.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _part(folder: Path, digest: str) -> Iterator[Path]:
+    """A folder to fetch into, gone in the end unless it was moved.
+
+    Its writer holds a lock on a file in it as long as it lives, so what dead writers left (also on other machines that
+    share the disk) is known, and removed here.
+    """
+    while True:
+        part = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}-", dir=folder))
+        lock = (part / _LOCK).open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock.fileno()).st_nlink:
+            break
+        lock.close()  # somebody's sweep came between open and lock: take another name
+    try:
+        _sweep(folder)
+        yield part
+    finally:
+        lock.close()
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the parts of writers that died; those of the living are locked."""
+    for path in folder.glob(f".*/{_LOCK}"):
+        with suppress(OSError), path.open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _of_name(store: ObjectStore, kind: str, message_type: type[A], name: str) -> list[A]:
