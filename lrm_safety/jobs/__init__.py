@@ -11,6 +11,7 @@ What every adapter promises (tests/jobs/test_contract.py):
     status = runner.submit(JobSpec(id="training-1f3a-1", command=[PYTHON, "-m", ...], cpus=2))
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -19,6 +20,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs.machine import Machine
 from lrm_safety.settings import Settings
 
+JOB_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # a name that everything accepts, the strictest included
 PYTHON = "python"  # first in a command: the interpreter of the job's image; on one machine, ours
 
 
@@ -57,7 +59,7 @@ class JobStatus:
     state: JobState
     exit_code: int | None = None  # as shells count: 128 + n when signal n ended it; None when nobody saw it end
     hosts: tuple[str, ...] = ("localhost",)  # where a server's port is: one a replica that takes requests
-    waiting: str = ""  # QUEUED: for what, in words
+    waiting: str = ""  # QUEUED, or a server of which no replica takes requests yet: for what, in words
     reason: str = ""  # ended: why, in words, where the exit code does not say it
     started_at: float = 0.0
 
@@ -88,4 +90,8 @@ def open_runner(settings: Settings) -> JobRunner:
         from lrm_safety.jobs.local import LocalRunner
 
         return LocalRunner(settings)
-    raise InvalidInput(f"LRM_JOBS is {settings.jobs!r}; expected: local")
+    if settings.jobs == "cluster":
+        from lrm_safety.jobs.cluster import ClusterRunner
+
+        return ClusterRunner(settings)
+    raise InvalidInput(f"LRM_JOBS is {settings.jobs!r}; expected: local or cluster")

@@ -35,7 +35,8 @@ PATIENCE_S = 20.0  # with an API server that does not answer, or wants less hast
 PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 TRY_AGAIN = (429, 500, 502, 503, 504)
 CONNECTIONS = 64
-ENDED, EXPIRED = "ENDED", "EXPIRED"  # how a watch ends, beside the server's ADDED, MODIFIED, DELETED, BOOKMARK
+# of a watch, beside the server's ADDED, MODIFIED, DELETED and BOOKMARK
+CONNECTED, ENDED, EXPIRED = "CONNECTED", "ENDED", "EXPIRED"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Kube:
     def watch(
         self, resource: Resource, selector: str, version: str, timeout_s: int = 50
     ) -> Iterator[tuple[str, Object]]:
-        """What happens to objects from `version` on: (ADDED, MODIFIED, DELETED or BOOKMARK, object).
+        """CONNECTED, then what happens to objects from `version` on: (ADDED, MODIFIED, DELETED or BOOKMARK, object).
 
         The last event is ENDED (go on from the newest version seen) or EXPIRED (that version is too old: list again).
         """
@@ -129,15 +130,17 @@ class Kube:
         }
         request = _Request("watch", resource, self._path(resource), query, timeout_s=(TIMEOUT_S[0], timeout_s + 10.0))
         try:
-            for line in self._lines(request):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    yield _ending_of_watch(event["object"]), {}
-                    return
-                yield event["type"], event["object"]
-        except NotFound:  # HTTP 410, before the first event
+            response = self._ask(request)
+        except NotFound:  # HTTP 410
             yield EXPIRED, {}
             return
+        yield CONNECTED, {}
+        for line in _lines(_pieces(request, response)):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                yield (EXPIRED if event["object"].get("code") == 410 else ENDED), {}
+                return
+            yield event["type"], event["object"]
         yield ENDED, {}
 
     def log(self, pod: str, container: str, **query: str) -> Iterator[bytes]:
@@ -148,7 +151,7 @@ class Kube:
         asked = {"container": container, **query}
         timeout_s = (TIMEOUT_S[0], 3600.0) if "follow" in query else TIMEOUT_S
         request = _Request("get", PODS, self._path(PODS, pod) + "/log", asked, timeout_s=timeout_s)
-        yield from self._stream(request)
+        return _pieces(request, self._ask(request))
 
     def _path(self, resource: Resource, name: str = "") -> str:
         return f"/{resource.api}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
@@ -159,23 +162,6 @@ class Kube:
             return dict(json.loads(response.data))
         except (urllib3.exceptions.HTTPError, ValueError) as error:  # it was cut off
             raise Unavailable(f"the answer of the API server to {request.verb} {request.path} broke off") from error
-
-    def _lines(self, request: _Request) -> Iterator[bytes]:
-        rest = b""
-        for piece in self._stream(request):
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from (line for line in lines if line)
-
-    def _stream(self, request: _Request) -> Iterator[bytes]:
-        """The answer as it comes; it simply ends when the connection breaks."""
-        response = self._ask(request)
-        try:
-            while piece := response.read1():
-                yield piece
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            log.info("stream_broke", verb=request.verb, path=request.path, error=str(error))
-        finally:
-            response.close()
 
     def _ask(self, request: _Request) -> urllib3.HTTPResponse:
         """Asks until there is an answer that waiting would not better."""
@@ -237,6 +223,25 @@ def _configuration(settings: Settings) -> Configuration:
     return made
 
 
+def _pieces(request: _Request, response: urllib3.HTTPResponse) -> Iterator[bytes]:
+    """The answer as it comes; it simply ends when the connection breaks."""
+    try:
+        while piece := response.read1():
+            yield piece
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        log.info("stream_broke", verb=request.verb, path=request.path, error=str(error))
+    finally:
+        response.close()
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines only: what breaks off in the middle of one is no event."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line for line in lines if line)
+
+
 def _message(response: urllib3.HTTPResponse) -> str:
     """What the API server says in its Status object."""
     try:
@@ -271,7 +276,3 @@ def _denied(request: _Request, message: str, namespace: str) -> Denied:
         f"this account may not {request.verb} {resource} in namespace {namespace}; its Role must grant apiGroups "
         f'["{group}"], resources ["{resource}"], verbs ["{request.verb}"] ({message})'
     )
-
-
-def _ending_of_watch(status: Object) -> str:
-    return EXPIRED if status.get("code") == 410 else ENDED

@@ -1,14 +1,13 @@
 """Jobs as processes of this machine: the default runner. Each job has a supervisor (supervise.py) that outlives us."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 
 from lrm_safety.errors import Conflict, InvalidInput, NotFound, Unavailable
-from lrm_safety.jobs import JobSpec, JobState, JobStatus, machine
+from lrm_safety.jobs import JOB_ID, JobSpec, JobState, JobStatus, machine
 from lrm_safety.jobs.folder import Cancel, Ended, JobFolder, JobFolders, log_key
 from lrm_safety.jobs.processes import MARK, wait_for_end
 from lrm_safety.jobs.supervise import port_is_taken
@@ -16,7 +15,6 @@ from lrm_safety.jobs.turn import words
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import open_store
 
-JOB_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SHOWN_LOG_BYTES = 1 << 20  # at most, of a job that runs
 CLEAN_UP_S = 120.0  # for a supervisor, after the grace: to kill what is left and to store the log
 

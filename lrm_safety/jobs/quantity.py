@@ -1,0 +1,18 @@
+"""Kubernetes' quantities as numbers: "500m" is 0.5, "4Gi" is 4 · 2^30."""
+
+from decimal import Decimal
+
+_SUFFIXES = {
+    **{"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
+}
+
+
+def amount(text: str | int) -> Decimal:
+    """In bytes, cores or pieces. Raises ValueError for what is no quantity."""
+    number = str(text).rstrip("KMGTPEikmun")
+    suffix = str(text)[len(number) :]
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"{text!r} is no quantity")
+    return Decimal(number) * _SUFFIXES[suffix]
