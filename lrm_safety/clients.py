@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from lrm_safety import tenancy
+from lrm_safety import tenancy, tls
 from lrm_safety.errors import LrmError, Unavailable, from_status
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.v1.bench_pb2_grpc import BenchServiceStub
@@ -33,7 +33,8 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         tenant = _WithMetadata(tenancy.metadata(settings))
         self._channels = {
-            name: grpc.intercept_channel(open_channel(settings, settings.addresses[name]), tenant) for name in SERVICES
+            name: grpc.intercept_channel(tls.open_channel(settings, settings.addresses[name], CHANNEL_OPTIONS), tenant)
+            for name in SERVICES
         }
         self.data = DataServiceStub(self._channels["data"])
         self.trainer = TrainerServiceStub(self._channels["trainer"])
@@ -48,10 +49,6 @@ class Clients:
     def close(self) -> None:
         for channel in self._channels.values():
             channel.close()
-
-
-def open_channel(settings: Settings, address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 def rpc(method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
@@ -96,8 +93,16 @@ class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInte
 
 def _translated(error: grpc.RpcError) -> LrmError:
     code, details = error.code(), error.details() or ""
+    if "handshake" in details.lower() or "CERTIFICATE" in details:
+        return Unavailable(
+            "the service and this client do not accept each other's certificates (another CA, expired, or a server "
+            "name that the certificate lacks); check the folder LRM_TLS"
+        )
     if "failed to connect" in details:
-        return Unavailable("no service answers there; start them with `lrm up` (or check LRM_<SERVICE>_ADDR)")
+        return Unavailable(
+            "no service answers there; start them with `lrm up` (or check LRM_<SERVICE>_ADDR, and LRM_TLS if the "
+            "services want a certificate)"
+        )
     if any(words in details for words in _BROKEN_OFF):
         return Unavailable("the service went away in the middle of a call; ask again: work goes on where it stopped")
     return from_status(code, details)

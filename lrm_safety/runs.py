@@ -6,49 +6,35 @@
     runs/<id>/state.json            progress of the present owner, rewritten; never trusted as done
     runs/<id>/result.json           written last: its existence means done
     runs/<id>/cancel                somebody asked for the end
+    open/<id>                       it has not ended: what adoption.py looks through
 
 Asking again is resuming: a run whose owner is gone is claimed under the next epoch. An owner that lost its run
-learns it at its next commit and stops; its rows stay, and readers drop duplicate keys.
+learns it at its next commit or heartbeat and stops; its rows stay, and readers drop duplicate keys. An owner that has
+to go hands its runs over, so that the next one need not wait.
 """
 
 import hashlib
-import os
-import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import grpc
 from google.protobuf.message import Message
 
-from lrm_safety import costs, jsonl, observe
-from lrm_safety.errors import Cancelled, Conflict, LrmError, NotFound
-from lrm_safety.nouns import (
-    CancelRunRequest,
-    GetRunRequest,
-    ListCostsRequest,
-    ListCostsResponse,
-    ListRunsRequest,
-    ListRunsResponse,
-    Progress,
-    Run,
-    RunSpec,
-    RunState,
-    Tenant,
-    WatchRunRequest,
-    has_ended,
-)
+from lrm_safety import epochs, jsonl, observe
+from lrm_safety.errors import Cancelled, Conflict, LrmError, NotFound, Unavailable
+from lrm_safety.nouns import Progress, Run, RunSpec, RunState, Tenant, has_ended
 from lrm_safety.store import ObjectStore
-from lrm_safety.v1 import runs_pb2_grpc
 
 log = observe.logger(__name__)
 M = TypeVar("M", bound=Message)
 HEARTBEAT_S = 5.0
-DEAD_AFTER_S = 30.0  # an owner on another machine that has not written for so long is gone
+HAND_OVER_S = 8.0  # for work to come to a place where it can be left
 OWNER_GONE = "its owner is gone; ask for it again and it goes on where it stopped"
-_WATCH_S = 0.3
+TAKEN_OVER = "its owner is gone; within a minute another takes over, and goes on where it stopped"
+_RUNNING, _QUEUED = RunState.RUN_STATE_RUNNING, RunState.RUN_STATE_QUEUED
 
 
 class Work(Protocol):
@@ -70,44 +56,10 @@ def read_run(store: ObjectStore, id_: str) -> Run:
     raise NotFound(f"there is no run {id_!r}; `lrm runs list` shows those there are")
 
 
-def list_runs(store: ObjectStore, kind: str = "") -> list[Run]:
-    """Newest first."""
-    ids = sorted({key.split("/")[1] for key in store.list("runs/")})
-    wanted = [id_ for id_ in ids if id_.startswith(f"{kind}-" if kind else "")]
-    return sorted((_described(store, id_) for id_ in wanted), key=lambda run: -run.created_at)
-
-
 def read_parts(store: ObjectStore, id_: str, kind: type[M]) -> Iterator[M]:
     """The rows of all parts of all epochs, as committed. Duplicate keys are the reader's to drop (first wins)."""
     for key in store.list(f"runs/{id_}/parts/"):
         yield from jsonl.unpack(kind, store.read(key))
-
-
-@dataclass
-class _Owner:
-    """Who holds an epoch. Alive = the process is there (same machine) or its heartbeat is fresh (another)."""
-
-    host: str
-    pid: int
-    started: str
-    claimed_at: float
-
-    @classmethod
-    def here(cls) -> "_Owner":
-        return cls(socket.gethostname(), os.getpid(), _process_start(os.getpid()), time.time())
-
-    def text(self) -> bytes:
-        return f"{self.host} {self.pid} {self.started} {self.claimed_at}".encode()
-
-    @classmethod
-    def parse(cls, data: bytes) -> "_Owner":
-        host, pid, started, claimed_at = data.decode().split(" ")
-        return cls(host, int(pid), started, float(claimed_at))
-
-    def is_alive(self, heartbeat: float) -> bool:
-        if self.host == socket.gethostname():
-            return _process_start(self.pid) == self.started
-        return time.time() - max(heartbeat, self.claimed_at) < DEAD_AFTER_S
 
 
 class OwnedRun:
@@ -118,6 +70,8 @@ class OwnedRun:
         self.spec = run.spec
         self._run, self._parts, self._wrote = run, 0, 0.0
         self._rate_from: tuple[str, float, float] | None = None
+        self._moved_at = time.monotonic()  # when progress last changed, or waiting began or ended
+        self._stop: LrmError | None = None
         self._lock = threading.RLock()
 
     def described(self) -> Run:
@@ -136,6 +90,9 @@ class OwnedRun:
             now = Progress(stage=stage, done=done, total=total, unit=unit, rate=rate, metrics=dict(metrics or {}))
             if rate > 0:
                 now.eta_s = max(total - done, 0) / rate
+            before = self._run.progress
+            if self._run.waiting or (before.stage, before.done) != (stage, done):
+                self._moved_at = time.monotonic()
             self._run.progress.CopyFrom(now)
             self._run.waiting = ""
             if time.time() - self._wrote >= 1:
@@ -143,16 +100,23 @@ class OwnedRun:
 
     def waiting(self, why: str) -> None:
         with self._lock:
+            if not self._run.waiting:
+                self._moved_at = time.monotonic()
             changed, self._run.waiting = self._run.waiting != why, why
             if changed:
                 self.beat()
+
+    def standing(self) -> tuple[bool, float]:
+        """Whether it waits, and for how many seconds it has waited or not moved."""
+        with self._lock:
+            return bool(self._run.waiting), time.monotonic() - self._moved_at
 
     def commit(self, rows: Sequence[Message]) -> None:
         """Rows as one immutable part. Raises Conflict when a newer epoch owns the run."""
         if not rows:
             return
         with self._lock:
-            self._check_owned()
+            self.check_owned()
             key = f"runs/{self.id}/parts/{self.epoch:06d}-{self._parts:06d}.jsonl.zst"
             self._parts += 1
             self.store.write(key, jsonl.pack(rows))
@@ -161,29 +125,46 @@ class OwnedRun:
         return read_parts(self.store, self.id, kind)
 
     def check_cancelled(self) -> None:
-        """Raises Cancelled once somebody has asked for the end."""
+        """Raises Cancelled once somebody has asked for the end, Unavailable once the run is to be handed over, and
+        Conflict once it has another owner.
+        """
+        if self._stop is not None:
+            raise self._stop
         if self.store.stat(f"runs/{self.id}/cancel"):
             raise Cancelled(f"{self.id} was cancelled; asking for it again goes on where it stopped")
 
     def beat(self) -> None:
-        """Writes the state: progress for people, a heartbeat for other replicas."""
+        """Writes the state: progress for people, a heartbeat for other replicas. Not once it has another owner."""
         with self._lock:
+            if isinstance(self._stop, Conflict):
+                return
             self._wrote = self._run.updated_at = time.time()
             self.store.write(f"runs/{self.id}/state.json", jsonl.dumps(self._run).encode())
 
     def end(self, state: "RunState.ValueType", result: str = "", error: str = "") -> None:
         """The last word of this owner. Only DONE writes the result object."""
         with self._lock:
-            self._check_owned()
+            self.check_owned()
             self._run.state, self._run.result, self._run.error, self._run.waiting = state, result, error, ""
             self.beat()
             if state == RunState.RUN_STATE_DONE:
                 self.store.create(f"runs/{self.id}/result.json", jsonl.dumps(self._run).encode())
+            close(self.store, self.id, self.epoch)
 
-    def _check_owned(self) -> None:
-        newest = _newest_epoch(self.store, self.id)
+    def leave(self) -> None:
+        """The work is to stop where it can go on: its process ends, and another will take over."""
+        self._stop = self._stop or Unavailable(f"{self.id} is handed over: its service stops, and another goes on")
+
+    @property
+    def is_leaving(self) -> bool:
+        return isinstance(self._stop, Unavailable)
+
+    def check_owned(self) -> None:
+        """Raises Conflict, now and from `check_cancelled`, when a newer epoch owns the run."""
+        newest = epochs.newest(self.store, self.id)
         if newest != self.epoch:
-            raise Conflict(f"{self.id} is now owned by epoch {newest}; epoch {self.epoch} stops here")
+            self._stop = Conflict(f"{self.id} is now owned by epoch {newest}; epoch {self.epoch} stops here")
+            raise self._stop
 
     def _rate(self, stage: str, done: float) -> float:
         now = time.monotonic()
@@ -196,10 +177,13 @@ class OwnedRun:
 class RunHost:
     """Starts runs in threads of this process, each under an epoch it owns."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self.store = store
-        self._mine: dict[str, threading.Thread] = {}
+    def __init__(self, store: ObjectStore, is_adopted: bool = False) -> None:
+        """`is_adopted`: runs whose owner is gone are taken over without being asked for again (adoption.py)."""
+        self.store, self._gone = store, TAKEN_OVER if is_adopted else OWNER_GONE
+        self._mine: dict[str, _Mine] = {}
+        self.is_leaving = False
         self._lock = threading.Lock()
+        _hosts.add(self)
 
     def start(self, kind: str, spec: RunSpec, work: Work, *inputs: str, tenant: Tenant | None = None) -> Run:
         """The run for this question: as it is when done or owned by a living process, else claimed and started."""
@@ -209,65 +193,163 @@ class RunHost:
         self.store.create(f"runs/{id_}/spec.json", jsonl.dumps(asked).encode())
         return self.go_on(id_, work)
 
-    def go_on(self, id_: str, work: Work) -> Run:
-        """A run that is in the store already, under the same rules as `start`."""
+    def go_on(self, id_: str, work: Work, is_adoption: bool = False) -> Run:
+        """A run that is in the store already, under the same rules as `start`.
+
+        An adoption is nobody's new question: what failed stays failed, and what was cancelled ends as cancelled.
+        Raises Unavailable when this process is about to end.
+        """
         with self._lock:
-            epoch = _newest_epoch(self.store, id_)  # read first: who claims after our look has taken epoch + 1
+            if self.is_leaving:
+                raise Unavailable("this service is stopping; ask again in a moment")
+            epoch = epochs.newest(self.store, id_)  # read first: who claims after our look has taken epoch + 1
             run = read_run(self.store, id_)
-            if run.state == RunState.RUN_STATE_DONE or self._is_owned(run):
+            is_over = has_ended(run) if is_adoption else run.state == RunState.RUN_STATE_DONE
+            if is_over or self.is_owned(run):
                 return run
-            owned = self._claim(id_, epoch + 1)
+            owned = self._claim(id_, epoch + 1, is_adoption)
             if owned is None:
                 return self.get(id_)
             thread = threading.Thread(target=self._carry_out, args=(owned, work), name=id_, daemon=True)
-            self._mine[id_] = thread
+            self._mine[id_] = _Mine(owned, thread)
             thread.start()
             return read_run(self.store, id_)
 
     def get(self, id_: str) -> Run:
-        return _described(self.store, id_)
+        """The run, and in words why it stands still when its owner is gone. Raises NotFound."""
+        run = read_run(self.store, id_)
+        if not has_ended(run) and not epochs.has_living_owner(self.store, run):
+            run.waiting = self._gone
+        return run
 
-    def _is_owned(self, run: Run) -> bool:
+    def list_runs(self, kind: str = "") -> list[Run]:
+        """Newest first."""
+        ids = sorted({key.split("/")[1] for key in self.store.list("runs/")})
+        wanted = [id_ for id_ in ids if id_.startswith(f"{kind}-" if kind else "")]
+        return sorted((self.get(id_) for id_ in wanted), key=lambda run: -run.created_at)
+
+    def is_owned(self, run: Run) -> bool:
+        """By a living process; for runs of this one, by a thread that lives."""
         mine = self._mine.get(run.id)
-        if mine is not None:
-            return mine.is_alive()
-        return _has_living_owner(self.store, run)
+        if mine is not None and mine.thread.is_alive():
+            return True
+        if mine is not None and mine.owned.epoch == epochs.newest(self.store, run.id):
+            return False
+        return epochs.has_living_owner(self.store, run)
 
-    def _claim(self, id_: str, epoch: int) -> OwnedRun | None:
+    def release(self, timeout_s: float = HAND_OVER_S) -> None:
+        """This process ends: its runs stop where they can go on, and are free for others at once."""
+        with self._lock:
+            self.is_leaving = True
+            leaving = [mine for mine in self._mine.values() if mine.thread.is_alive()]
+        for mine in leaving:
+            mine.owned.leave()
+        until = time.monotonic() + timeout_s
+        for mine in leaving:
+            mine.thread.join(max(0.0, until - time.monotonic()))
+            if mine.thread.is_alive():
+                log.warning("run_left_in_the_middle", run=mine.owned.id)
+                epochs.hand_over(self.store, mine.owned.id, mine.owned.epoch)
+
+    def _claim(self, id_: str, epoch: int, is_adoption: bool) -> OwnedRun | None:
         """None when another process took this epoch at this moment."""
-        if not self.store.create(f"runs/{id_}/epochs/{epoch:06d}.json", _Owner.here().text()):
+        if not epochs.claim(self.store, id_, epoch):
             return None
-        self.store.delete(f"runs/{id_}/cancel")
+        self.store.create(_open_key(id_), b"")
+        if not is_adoption:
+            self.store.delete(f"runs/{id_}/cancel")
         run = jsonl.loads(Run, self.store.read(f"runs/{id_}/spec.json"))
         run.epoch, run.state = epoch, RunState.RUN_STATE_RUNNING
         owned = OwnedRun(self.store, run)
         owned.beat()
-        log.info("run_claimed", run=id_, epoch=epoch)
+        log.info("run_claimed", run=id_, epoch=epoch, is_adoption=is_adoption)
         return owned
 
     def _carry_out(self, owned: OwnedRun, work: Work) -> None:
         stop = threading.Event()
-        threading.Thread(target=_heartbeat, args=(owned, stop), name=f"{owned.id}-beat", daemon=True).start()
+        threading.Thread(target=self._heartbeat, args=(owned, stop), name=f"{owned.id}-beat", daemon=True).start()
         started = time.monotonic()
         try:
-            state, result, error = _outcome(owned, work)
+            outcome = _outcome(owned, work)
         finally:
             stop.set()
-        observe.count("lrm_run_ended_total", kind=owned.id.rsplit("-", 1)[0], state=RunState.Name(state))
-        observe.timing("lrm_run_seconds", time.monotonic() - started, kind=owned.id.rsplit("-", 1)[0])
+        kind = _kind(owned.id)
         try:
-            owned.end(state, result, error)
+            if outcome is None:
+                owned.beat()
+                epochs.hand_over(self.store, owned.id, owned.epoch)
+                log.info("run_handed_over", run=owned.id, epoch=owned.epoch)
+            else:
+                observe.count("lrm_run_ended_total", kind=kind, state=RunState.Name(outcome[0]))
+                observe.timing("lrm_run_seconds", time.monotonic() - started, kind=kind)
+                owned.end(*outcome)
         except LrmError as lost:
             log.warning("run_end_not_written", run=owned.id, error=str(lost))
+        self._measure(kind, but=owned)
+
+    def _heartbeat(self, owned: OwnedRun, stop: threading.Event) -> None:
+        while True:
+            self._measure(_kind(owned.id))
+            if stop.wait(HEARTBEAT_S):
+                return
+            try:
+                owned.check_owned()
+                owned.beat()
+            except LrmError as error:
+                log.warning("heartbeat_missed", run=owned.id, error=str(error))
+
+    def _measure(self, kind: str, but: OwnedRun | None = None) -> None:
+        """Gauges of one kind over the runs that live here; `but` has just ended."""
+        mine = [each for id_, each in list(self._mine.items()) if _kind(id_) == kind]
+        standing = [each.owned.standing() for each in mine if each.owned is not but and each.thread.is_alive()]
+        waits = [seconds for is_waiting, seconds in standing if is_waiting]
+        moves = [seconds for is_waiting, seconds in standing if not is_waiting]
+        for state, seconds in ((_RUNNING, moves), (_QUEUED, waits)):
+            observe.gauge("lrm_run_active", len(seconds), kind=kind, state=RunState.Name(state))
+        observe.gauge("lrm_run_progress_age_seconds", max(moves, default=0.0), kind=kind)
+        observe.gauge("lrm_run_waiting_seconds", max(waits, default=0.0), kind=kind)
 
 
-def _outcome(owned: OwnedRun, work: Work) -> tuple["RunState.ValueType", str, str]:
-    """An edge: whatever the work raises becomes the run's state."""
+@dataclass(frozen=True)
+class _Mine:
+    owned: OwnedRun
+    thread: threading.Thread
+
+
+_hosts: weakref.WeakSet[RunHost] = weakref.WeakSet()
+
+
+def release_all() -> None:
+    """For a process that was told to end: hands over the runs of all its hosts."""
+    hosts = list(_hosts)
+    threads = [threading.Thread(target=host.release) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def open_runs(store: ObjectStore, kind: str) -> Iterator[str]:
+    """Ids of runs that have not ended, as far as is known: one list, however many have."""
+    yield from (key.removeprefix(_open_key("")) for key in store.list(_open_key(f"{kind}-")))
+
+
+def close(store: ObjectStore, id_: str, epoch: int) -> None:
+    """Takes an ended run off that list, unless it was claimed again meanwhile."""
+    store.delete(_open_key(id_))
+    if epochs.newest(store, id_) != epoch:
+        store.create(_open_key(id_), b"")
+
+
+def _outcome(owned: OwnedRun, work: Work) -> tuple["RunState.ValueType", str, str] | None:
+    """An edge: whatever the work raises becomes the run's state; None when it is left to its next owner."""
     try:
         return RunState.RUN_STATE_DONE, work(owned), ""
     except Cancelled as error:
         return RunState.RUN_STATE_CANCELLED, "", str(error)
     except LrmError as error:
+        if owned.is_leaving and isinstance(error, Unavailable):
+            return None
         log.warning("run_failed", run=owned.id, error=str(error))
         return RunState.RUN_STATE_FAILED, "", str(error)
     except Exception as error:  # a defect of ours must end as a FAILED run, not as a silent thread
@@ -275,71 +357,9 @@ def _outcome(owned: OwnedRun, work: Work) -> tuple["RunState.ValueType", str, st
         return RunState.RUN_STATE_FAILED, "", f"internal error ({type(error).__name__}); see the service's log"
 
 
-def _heartbeat(owned: OwnedRun, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_S):
-        try:
-            owned.beat()
-        except LrmError as error:
-            log.warning("heartbeat_missed", run=owned.id, error=str(error))
+def _kind(id_: str) -> str:
+    return id_.rsplit("-", 1)[0]
 
 
-class RunsServicer(runs_pb2_grpc.RunsServicer):
-    """The Runs service, mounted by every service that has runs."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def GetRun(self, request: GetRunRequest, context: grpc.ServicerContext) -> Run:
-        return _described(self._store, request.id)
-
-    def ListRuns(self, request: ListRunsRequest, context: grpc.ServicerContext) -> ListRunsResponse:
-        return ListRunsResponse(runs=list_runs(self._store, request.kind))
-
-    def WatchRun(self, request: WatchRunRequest, context: grpc.ServicerContext) -> Iterator[Run]:
-        last = None
-        while context.is_active():
-            run = _described(self._store, request.id)
-            if run != last:
-                yield run
-            if has_ended(run):
-                return
-            last = run
-            time.sleep(_WATCH_S)
-
-    def CancelRun(self, request: CancelRunRequest, context: grpc.ServicerContext) -> Run:
-        run = _described(self._store, request.id)
-        if not has_ended(run):
-            self._store.write(f"runs/{run.id}/cancel", b"")
-        return run
-
-    def ListCosts(self, request: ListCostsRequest, context: grpc.ServicerContext) -> ListCostsResponse:
-        return ListCostsResponse(costs=costs.list_costs(self._store, request.team, request.since))
-
-
-def _described(store: ObjectStore, id_: str) -> Run:
-    """The run, and in words why it stands still when its owner is gone."""
-    run = read_run(store, id_)
-    if not has_ended(run) and not _has_living_owner(store, run):
-        run.waiting = OWNER_GONE
-    return run
-
-
-def _has_living_owner(store: ObjectStore, run: Run) -> bool:
-    """Asks the newest epoch, which may have been claimed after `run` was written."""
-    epoch = _newest_epoch(store, run.id)
-    if epoch == 0 or (epoch == run.epoch and has_ended(run)):
-        return False
-    return _Owner.parse(store.read(f"runs/{run.id}/epochs/{epoch:06d}.json")).is_alive(run.updated_at)
-
-
-def _newest_epoch(store: ObjectStore, id_: str) -> int:
-    return max((int(key.rsplit("/", 1)[1][:6]) for key in store.list(f"runs/{id_}/epochs/")), default=0)
-
-
-def _process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot; empty when there is no such process. Survives pid reuse."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+def _open_key(id_: str) -> str:
+    return f"open/{id_}"

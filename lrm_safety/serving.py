@@ -4,22 +4,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lrm_safety import observe
+from lrm_safety import observe, tenancy, tls
 from lrm_safety.clients import MESSAGE_BYTES
-from lrm_safety.errors import Conflict, LrmError
+from lrm_safety.errors import Conflict, InvalidInput, LrmError
 from lrm_safety.settings import Settings
 
 log = observe.logger(__name__)
 Register = Callable[[grpc.Server, Settings], list[str]]
 Unary = Callable[[Any, Any], Any]
 Stream = Callable[[Any, Any], Iterator[Any]]
+_LAST: WeakKeyDictionary[grpc.Server, list[Callable[[], None]]] = WeakKeyDictionary()
 _THREADS = 128  # a streaming rpc holds one for its whole life
+_CHANGES_NOTHING = ("Get", "List", "Read", "Watch", "Compare", "Generate", "Score")  # what other rpcs do is logged
 
 
 class Server:
@@ -35,17 +39,34 @@ class Server:
         if self._metrics is not None:
             self._metrics.shutdown()
             self._metrics.server_close()
-        return self._server.stop(grace_s)
+        quiet, closed = self._server.stop(grace_s), threading.Event()
+
+        def close() -> None:
+            quiet.wait()
+            for last in _LAST.pop(self._server, []):
+                last()
+            closed.set()
+
+        threading.Thread(target=close, name=f"{self.name}-close").start()
+        return closed
 
     def wait(self) -> None:
         self._server.wait_for_termination()
 
 
+def at_stop(server: grpc.Server, last: Callable[[], None]) -> None:
+    """To be done when the server has stopped and no call is in flight any more."""
+    _LAST.setdefault(server, []).append(last)
+
+
 def start(name: str, register: Register, settings: Settings) -> Server:
-    """Raises Conflict when the service's port is taken. Port 0 takes any free one."""
+    """Raises Conflict when the service's port is taken, InvalidInput when others could reach it on plain text.
+
+    Port 0 takes any free one.
+    """
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix=name),
-        interceptors=[_Edge(name)],
+        interceptors=[_Edge(name, is_tls=settings.tls_dir is not None)],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -69,8 +90,9 @@ def start(name: str, register: Register, settings: Settings) -> Server:
 def _bind(server: grpc.Server, name: str, settings: Settings) -> int:
     wanted = settings.addresses[name].rsplit(":", 1)[-1]
     address = f"{settings.host}:{wanted}"
+    credentials = _credentials(settings)
     try:
-        return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         raise Conflict(
             f"{name} cannot listen on {address}: the port is taken; stop what holds it (`lrm down` stops services of "
@@ -78,11 +100,29 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> int:
         ) from None
 
 
-class _Edge(grpc.ServerInterceptor):
-    """Where errors become statuses, and every rpc is counted and timed."""
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """None for plain text, which only this machine may see unless LRM_TLS says that it is meant."""
+    if settings.tls_dir is not None:
+        folder = tls.Folder(settings.tls_dir)
+        _show_expiry(folder.pems)
+        return tls.server_credentials(folder, _show_expiry)
+    if settings.host not in tls.LOCAL_HOSTS and not settings.is_plain_text:
+        raise InvalidInput(
+            f"LRM_HOST is {settings.host}, where others could ask without showing who they are; set LRM_TLS to a "
+            f"folder with {', '.join(tls.FILES)}, or to `none` where the network itself keeps others out"
+        )
+    return None
 
-    def __init__(self, service: str) -> None:
-        self._service = service
+
+def _show_expiry(pems: tls.Pems) -> None:
+    observe.gauge("lrm_certificate_expires_timestamp_seconds", pems.expires_at())
+
+
+class _Edge(grpc.ServerInterceptor):
+    """Where callers are checked, errors become statuses, and every rpc is counted and timed."""
+
+    def __init__(self, service: str, is_tls: bool) -> None:
+        self._service, self._is_tls = service, is_tls
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         handler = continuation(details)
@@ -99,17 +139,29 @@ class _Edge(grpc.ServerInterceptor):
 
     def _unary(self, behaviour: Unary, method: str) -> Unary:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with _Call(self._service, method, context):
+            with self._call(method, context):
                 return behaviour(request, context)
 
         return call
 
     def _stream(self, behaviour: Stream, method: str) -> Stream:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _Call(self._service, method, context):
+            with self._call(method, context):
                 yield from behaviour(request, context)
 
         return call
+
+    @contextmanager
+    def _call(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        """Health and reflection do not come here: they are for all who have a certificate."""
+        with _Call(self._service, method, context):
+            who = tls.caller(context) if self._is_tls else ""
+            if self._is_tls:
+                tls.check_may_ask(who, self._service)
+            if not method.startswith(_CHANGES_NOTHING):
+                tenant = tenancy.of(context)
+                log.info("rpc_asked", service=self._service, method=method, who=who, team=tenant.team)
+            yield
 
 
 class _Call:

@@ -1,5 +1,7 @@
 """`python -m services [name…]`: hosts all five services in one process, or the named ones.
 
+Told to end (SIGTERM), they take no new calls, let those in flight end, and hand their runs over.
+
 Exit codes: 0 stopped on request, 2 unknown name, 1 could not start.
 """
 
@@ -8,7 +10,7 @@ import signal
 import sys
 import threading
 
-from lrm_safety import observe, serving
+from lrm_safety import observe, runs, serving
 from lrm_safety.errors import LrmError
 from lrm_safety.settings import SERVICES, Settings
 
@@ -21,13 +23,13 @@ def main(names: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"unknown service {', '.join(unknown)}; there are: {', '.join(SERVICES)}\n")
         return 2
-    settings = Settings.from_env()
-    observe.configure(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     servers: list[serving.Server] = []
     try:
+        settings = Settings.from_env()
+        observe.configure(settings)
         for name in names or SERVICES:
             service = importlib.import_module(f"services.{name}.service")
             servers.append(serving.start(name, service.register, settings))
@@ -38,7 +40,9 @@ def main(names: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
-        for quiet in [server.stop(GRACE_S) for server in servers]:
+        ending = [server.stop(GRACE_S) for server in servers]
+        runs.release_all()
+        for quiet in ending:
             quiet.wait(GRACE_S + 1)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from lrm_safety import tls
 from lrm_safety.cli._output import errors
 from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, Unavailable
@@ -44,7 +45,7 @@ def connected(settings: Settings) -> Iterator[Clients]:
 
 def ensure_up(settings: Settings) -> bool:
     """True when services had to be started. Raises Unavailable when some are down and cannot be started here."""
-    down = [name for name in SERVICES if not is_serving(settings.addresses[name])]
+    down = [name for name in SERVICES if not is_serving(settings, settings.addresses[name])]
     if not down:
         if running_pid(settings) is None:
             errors.print(f"[dim]using services that are up already, not started from {settings.state_dir}[/]")
@@ -80,9 +81,9 @@ def running_pid(settings: Settings) -> int | None:
     return pid if _is_ours(pid) else None
 
 
-def is_serving(address: str) -> bool:
+def is_serving(settings: Settings, address: str) -> bool:
     """Whether a gRPC health check at the address answers SERVING within two seconds."""
-    with grpc.insecure_channel(address) as channel:
+    with tls.open_channel(settings, address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
@@ -108,7 +109,7 @@ def _start(settings: Settings) -> None:
         )
     _pid_file(settings).write_text(str(process.pid))
     deadline = time.monotonic() + START_S
-    while not all(is_serving(settings.addresses[name]) for name in SERVICES):
+    while not all(is_serving(settings, settings.addresses[name]) for name in SERVICES):
         if process.poll() is not None:
             last = log_file(settings).read_text(errors="replace").strip().rsplit("\n", 1)[-1]
             raise Conflict(f"the services did not start: {last}")

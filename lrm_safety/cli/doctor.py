@@ -110,5 +110,5 @@ def _data(settings: Settings) -> Finding:
 
 
 def _running(settings: Settings) -> Finding:
-    up = [name for name in SERVICES if is_serving(settings.addresses[name])]
+    up = [name for name in SERVICES if is_serving(settings, settings.addresses[name])]
     return Finding("services", "ok", f"up: {', '.join(up)}" if up else "not running; commands start them as needed")

@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lrm_safety.errors import Conflict, Exhausted, InvalidInput, LrmError, Unavailable
+from lrm_safety import observe
+from lrm_safety.errors import Conflict, Exhausted, InvalidInput, LrmError, NotFound, Unavailable
 
 CHUNK = 1 << 20  # bytes copied at a time
 SUFFIX = ".lrm-part"  # of temporary files, which may lie in any folder that is downloaded to
@@ -84,7 +85,14 @@ def failures(what: str, where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _translated(error, what, where) from error
+        raise counted(what, _translated(error, what, where)) from error
+
+
+def counted(what: str, error: LrmError) -> LrmError:
+    """The error, which is now in the metrics if the store is to blame. `what` begins with the operation: reading …"""
+    if not isinstance(error, NotFound | Conflict):
+        observe.count("lrm_store_failed_total", operation=what.split(maxsplit=1)[0])
+    return error
 
 
 def sweep(folder: Path) -> None:

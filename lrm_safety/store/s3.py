@@ -17,17 +17,22 @@ from typing import BinaryIO
 import tenacity
 import urllib3
 from minio import Minio
+from minio.commonconfig import ENABLED, Filter
 from minio.datatypes import Object
 from minio.error import InvalidResponseError, S3Error, ServerError
+from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, NoncurrentVersionExpiration, Rule
+from minio.versioningconfig import VersioningConfig
 
 from lrm_safety.errors import Conflict, Corrupt, Exhausted, InvalidInput, LrmError, NotFound, Unavailable
 from lrm_safety.settings import Settings
 from lrm_safety.store import Stat
 from lrm_safety.store.keys import check_key, check_prefix
-from lrm_safety.store.landing import CHUNK, failures, landing, sweep
+from lrm_safety.store.landing import CHUNK, counted, failures, landing, sweep
 
 PART_BYTES = 8 << 20  # of a big upload; four at a time
 MOST_PARTS = 10_000  # S3's limit
+KEPT_DAYS = 30  # of versions that were replaced or deleted: time to notice a mistake
+ABANDONED_DAYS = 7  # after which the parts of an upload that never ended are removed
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 DIGEST = "X-Amz-Meta-Sha256"
 WRITER = "X-Amz-Meta-Writer"
@@ -132,6 +137,38 @@ class S3Store:
         with self._failures(f"downloading {key}"), failures(f"downloading {key}", path.parent):
             return self._fetch(name, path)
 
+    def set_up_bucket(self) -> tuple[str, ...]:
+        """Switches versioning on, and rules that clear up behind it; rules of others stay. Returns what the server
+        would not do, in words: the platform works without.
+        """
+        steps = {
+            "keep old versions of objects": self._keep_versions,
+            f"remove old versions after {KEPT_DAYS} days and abandoned uploads after {ABANDONED_DAYS}": self._clear_up,
+        }
+        refused = []
+        for what, step in steps.items():
+            try:
+                with self._failures(f"setting bucket {self._bucket} to {what}"):
+                    step()
+            except LrmError as error:
+                refused.append(f"the bucket does not {what}: {error}")
+        return tuple(refused)
+
+    def _keep_versions(self) -> None:
+        self._client.set_bucket_versioning(self._bucket, VersioningConfig(ENABLED))
+
+    def _clear_up(self) -> None:
+        ours = Rule(
+            ENABLED,
+            rule_filter=Filter(prefix=self._prefix),
+            rule_id=f"lrm-safety {self._prefix}".strip(),
+            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=KEPT_DAYS),
+            abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(days_after_initiation=ABANDONED_DAYS),
+        )
+        there = self._client.get_bucket_lifecycle(self._bucket)
+        others = [rule for rule in there.rules if rule.rule_id != ours.rule_id] if there else []
+        self._client.set_bucket_lifecycle(self._bucket, LifecycleConfig([*others, ours]))
+
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
@@ -204,16 +241,18 @@ class S3Store:
         try:
             yield
         except S3Error as error:
-            raise _translated(error, what, self._bucket) from error
+            raise counted(what, _translated(error, what, self._bucket)) from error
         except InvalidResponseError as error:
-            raise Unavailable(
+            ours = Unavailable(
                 f"{what} failed: what answers at {self._endpoint} is no S3 server; check LRM_S3_ENDPOINT"
-            ) from error
+            )
+            raise counted(what, ours) from error
         except (urllib3.exceptions.HTTPError, ServerError) as error:
-            raise Unavailable(
+            ours = Unavailable(
                 f"{what} failed: no S3 server answers at {self._endpoint} ({_reason(error)}); check that it runs, "
                 "that LRM_S3_ENDPOINT is its host:port, and that LRM_S3_SECURE (1 = https, 0 = http) fits it"
-            ) from error
+            )
+            raise counted(what, ours) from error
 
 
 def _client(settings: Settings) -> Minio:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import jsonl, registry, tenancy
+from lrm_safety import adoption, costs, jsonl, observe, outages, registry, tenancy
 from lrm_safety.clients import Clients
-from lrm_safety.errors import Conflict, InvalidInput, NotFound
+from lrm_safety.errors import Conflict, InvalidInput, LrmError, NotFound
 from lrm_safety.nouns import (
     CheckGateRequest,
     CompareScorecardsRequest,
@@ -27,36 +27,39 @@ from lrm_safety.nouns import (
     RunState,
     Scorecard,
 )
-from lrm_safety.runs import OwnedRun, RunHost, RunsServicer, read_parts, read_run, run_id
+from lrm_safety.runs import OwnedRun, RunHost, Work, read_parts, read_run, run_id
+from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
 from lrm_safety.v1.bench_pb2 import DESCRIPTOR as BENCH
 from lrm_safety.v1.bench_pb2_grpc import BenchServiceServicer, add_BenchServiceServicer_to_server
-from lrm_safety.v1.runs_pb2 import DESCRIPTOR as RUNS
-from lrm_safety.v1.runs_pb2_grpc import add_RunsServicer_to_server
-from services.bench import attack, benchmark, gate
+from services.bench import attack, benchmark, gate, readiness
 from services.bench.compare import Side, compare, read_side
 from services.bench.evaluate import evaluate, unique
 from services.bench.plan import Plan, make_plan
 from services.bench.scorecard import build_scorecard
+from services.bench.spending import spent
 
 FOLDERS = {"attacks": attack.FOLDER, "benchmarks": benchmark.FOLDER}
+log = observe.logger(__name__)
 ASKABLE = (EndpointState.ENDPOINT_STATE_READY, EndpointState.ENDPOINT_STATE_IDLE)  # an idle one wakes when asked
 
 
 def register(server: grpc.Server, settings: Settings) -> list[str]:
     """Adds BenchService and Runs to the server; returns their full names."""
-    store = open_store(settings)
-    add_BenchServiceServicer_to_server(BenchServicer(store, settings), server)
-    add_RunsServicer_to_server(RunsServicer(store), server)
-    return [BENCH.services_by_name["BenchService"].full_name, RUNS.services_by_name["Runs"].full_name]
+    service = BenchServicer(open_store(settings), settings)
+    add_BenchServiceServicer_to_server(service, server)
+    return [BENCH.services_by_name["BenchService"].full_name, add_runs(server, service.host)]
 
 
 class BenchServicer(BenchServiceServicer):
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self._store, self._settings = store, settings
         self._clients = Clients(settings)
-        self._host = RunHost(store)
+        self._is_in_cluster = adoption.is_on(settings)
+        self.host = RunHost(store, self._is_in_cluster)
+        if self._is_in_cluster:
+            adoption.Adoption(self.host, {"bench": self._resumed}).start()
 
     def RunBenchmarks(self, request: RunBenchmarksRequest, context: grpc.ServicerContext) -> Run:
         plan = make_plan(request.spec, self._settings, self._clients)
@@ -67,7 +70,7 @@ class BenchServicer(BenchServiceServicer):
                 f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is, then ask again"
             )
         tenant = tenancy.of(context)
-        return self._host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs, tenant=tenant)
+        return self.host.start("bench", spec, lambda run: self._work(run, plan), *plan.inputs, tenant=tenant)
 
     def GetScorecard(self, request: GetScorecardRequest, context: grpc.ServicerContext) -> Scorecard:
         return self._scorecard(request.run)
@@ -108,16 +111,42 @@ class BenchServicer(BenchServiceServicer):
             raise InvalidInput(f"kind is {request.kind!r}; expected one of {', '.join(FOLDERS)}")
         return ListPluginsResponse(plugins=registry.describe(FOLDERS[request.kind]))
 
+    def _resumed(self, run: Run) -> Work:
+        """Raises what `make_plan` raises, and Conflict when it would be another measurement now."""
+        plan = make_plan(run.spec.bench, self._settings, self._clients)
+        adoption.check_same(run, run_id("bench", RunSpec(bench=plan.spec), *plan.inputs))
+        return lambda owned: self._work(owned, plan)
+
     def _work(self, run: OwnedRun, plan: Plan) -> str:
         """Records, then the scorecard, which is written once: after it no sample is asked again."""
         key = f"runs/{run.id}/scorecard.json"
         if self._store.stat(key) is None:
             started = time.monotonic()
-            evaluate(run, plan, self._clients)
+            run.check_cancelled()
+            try:
+                self._evaluate(run, plan)
+            finally:
+                self._note_cost(run)
             seconds = time.monotonic() - started
             card = build_scorecard(run.id, plan.spec, plan.endpoint, unique(run.parts(Record)), seconds)
             self._store.create(key, jsonl.dumps(card).encode())
         return run.id
+
+    def _evaluate(self, run: OwnedRun, plan: Plan) -> None:
+        def attempt() -> None:
+            readiness.make_ready(run, plan, self._clients, self._settings)
+            evaluate(run, plan, self._clients)
+
+        if self._is_in_cluster:
+            outages.get_over(run, attempt, outages.PATIENCE_S, lambda: sum(1 for _ in run.parts(Record)))
+        else:
+            evaluate(run, plan, self._clients)
+
+    def _note_cost(self, run: OwnedRun) -> None:
+        try:
+            costs.record(self._store, spent(run.described(), run.parts(Record)))
+        except LrmError as error:  # what it cost must not decide what it found
+            log.warning("cost_not_noted", run=run.id, error=str(error))
 
     def _outcome(self, request: CheckGateRequest) -> RecipeOutcome:
         outcome = RecipeOutcome(

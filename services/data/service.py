@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import artefacts, registry, tenancy
+from lrm_safety import adoption, artefacts, registry, tenancy
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     BuildDatasetRequest,
@@ -20,12 +20,13 @@ from lrm_safety.nouns import (
     RunSpec,
     reference,
 )
-from lrm_safety.runs import OwnedRun, RunHost, RunsServicer
+from lrm_safety.runs import OwnedRun, RunHost, Work, run_id
+from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
-from lrm_safety.v1 import data_pb2, data_pb2_grpc, runs_pb2, runs_pb2_grpc
+from lrm_safety.v1 import data_pb2, data_pb2_grpc
 from services.data import builder, filter, source
-from services.data.build import KIND, plan
+from services.data.build import KIND, Plan, plan
 from services.data.reading import read_examples
 
 PLUGINS = {"builders": builder.FOLDER, "sources": source.FOLDER, "filters": filter.FOLDER}
@@ -35,28 +36,22 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
     """Adds DataService and Runs to the server; returns their full names."""
     service = DataService(settings)
     data_pb2_grpc.add_DataServiceServicer_to_server(service, server)
-    runs_pb2_grpc.add_RunsServicer_to_server(RunsServicer(service.store), server)
-    return [
-        data_pb2.DESCRIPTOR.services_by_name["DataService"].full_name,
-        runs_pb2.DESCRIPTOR.services_by_name["Runs"].full_name,
-    ]
+    return [data_pb2.DESCRIPTOR.services_by_name["DataService"].full_name, add_runs(server, service.host)]
 
 
 class DataService(data_pb2_grpc.DataServiceServicer):
     def __init__(self, settings: Settings) -> None:
         self.store = open_store(settings)
         self._settings = settings
-        self._host = RunHost(self.store)
+        self.host = RunHost(self.store, adoption.is_on(settings))
+        if adoption.is_on(settings):
+            adoption.Adoption(self.host, {"dataset": self._resumed}).start()
 
     def BuildDataset(self, request: BuildDatasetRequest, context: grpc.ServicerContext) -> Run:
         planned = plan(request.spec, self._settings, self.store)
-
-        def work(run: OwnedRun) -> str:
-            dataset = planned.carry_out(run, self.store, self._settings.state_dir / "data")
-            return reference(dataset.name, dataset.digest)
-
         asked = RunSpec(dataset=planned.spec)
-        return self._host.start("dataset", asked, work, *planned.inputs, tenant=tenancy.of(context))
+        work = self._work(planned)
+        return self.host.start("dataset", asked, work, *planned.inputs, tenant=tenancy.of(context))
 
     def GetDataset(self, request: GetDatasetRequest, context: grpc.ServicerContext) -> Dataset:
         return artefacts.find(self.store, KIND, Dataset, request.dataset)
@@ -74,3 +69,16 @@ class DataService(data_pb2_grpc.DataServiceServicer):
         if request.kind not in PLUGINS:
             raise NotFound(f"DataService has no plugins {request.kind!r}; it has: {', '.join(PLUGINS)}")
         return ListPluginsResponse(plugins=registry.describe(PLUGINS[request.kind]))
+
+    def _work(self, planned: Plan) -> Work:
+        def work(run: OwnedRun) -> str:
+            dataset = planned.carry_out(run, self.store, self._settings.state_dir / "data")
+            return reference(dataset.name, dataset.digest)
+
+        return work
+
+    def _resumed(self, run: Run) -> Work:
+        """Raises what `plan` raises, and Conflict when it would be another dataset now."""
+        planned = plan(run.spec.dataset, self._settings, self.store)
+        adoption.check_same(run, run_id("dataset", RunSpec(dataset=planned.spec), *planned.inputs))
+        return self._work(planned)

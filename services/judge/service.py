@@ -79,6 +79,6 @@ def _digest(name: str) -> str:
 
 def _count(verdict: Verdict) -> None:
     if verdict.invalid:
-        observe.count("lrm_verdicts_failed_total", judge=verdict.judge, reason=verdict.invalid.split(":")[0])
+        observe.count("lrm_verdict_failed_total", judge=verdict.judge, reason=verdict.invalid.split(":")[0])
     else:
-        observe.count("lrm_verdicts_given_total", judge=verdict.judge, label=verdict.label)
+        observe.count("lrm_verdict_given_total", judge=verdict.judge, label=verdict.label)

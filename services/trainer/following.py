@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from lrm_safety import observe
+from lrm_safety import observe, outages
 from lrm_safety.errors import Cancelled, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus
-from lrm_safety.nouns import Run, reference
+from lrm_safety.nouns import Checkpoint, Run, reference
 from lrm_safety.runs import OwnedRun
 from services.trainer.attempt import EXIT_INVALID_INPUT
 from services.trainer.jobs import job_id
 from services.trainer.ledger import Ledger
+from services.trainer.meter import Meter
 
 log = observe.logger(__name__)
 POLL_S = 0.5
@@ -24,6 +26,7 @@ class JobRun:
 
     runner: JobRunner
     make: Callable[[Run, int], JobSpec]  # run, attempt -> job
+    patience_s: float = 0.0  # with a store, or a runner, that does not answer
 
     def __call__(self, run: OwnedRun) -> str:
         """The Checkpoint's reference. Raises what the job raised; Unavailable when it was lost too often."""
@@ -32,8 +35,7 @@ class JobRun:
         for lost in range(MAX_LOST + 1):
             result = ledger.read_result()
             if result is None:
-                self._follow(run, ledger, attempt)
-                result = ledger.read_result()
+                result = outages.get_over(run, partial(self._follow, run, ledger, attempt), self.patience_s)
             if result is not None:
                 _show(run, ledger)
                 return reference(result.name, result.digest)
@@ -45,11 +47,14 @@ class JobRun:
             f"jobs/{job_id(run.id, attempt - 1)}/log in the store; asking again goes on from the last resume point"
         )
 
-    def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> None:
-        """Until the job has ended. Returns when it is done or was lost; raises the error it reported."""
-        status = self.runner.submit(self.make(run.described(), attempt))
+    def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> Checkpoint | None:
+        """Until the job has ended: what came out, or None when it was lost. Raises the error it reported."""
+        job = self.make(run.described(), attempt)
+        status = self.runner.submit(job)
+        meter = Meter(run.store, job, run.described().tenant, self._gpu_hour_price(job))
         while not status.has_ended:
             self._mirror(run, ledger, status)
+            meter.note(status)
             try:
                 run.check_cancelled()
             except Cancelled:
@@ -57,11 +62,18 @@ class JobRun:
                 raise
             time.sleep(POLL_S)
             status = self.runner.status(status.id)
+        meter.note(status)
         error = ledger.read_error(attempt)
         if error is None and status.exit_code == EXIT_INVALID_INPUT:
             error = InvalidInput("the job refused its input")
+        if isinstance(error, Unavailable) and self.patience_s:
+            return None  # the store was away for too long: a new attempt goes on from the last resume point
         if status.state is not JobState.DONE and error is not None:
             raise type(error)(f"{error} (log: jobs/{status.id}/log in the store)")
+        return ledger.read_result()
+
+    def _gpu_hour_price(self, job: JobSpec) -> float:
+        return self.runner.machine(job.node_pool).gpu_hour_price if job.gpus else 0.0
 
     def _mirror(self, run: OwnedRun, ledger: Ledger, status: JobStatus) -> None:
         if status.state is JobState.QUEUED:

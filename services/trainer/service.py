@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from lrm_safety import artefacts, registry, tenancy
+from lrm_safety import adoption, artefacts, outages, registry, tenancy
 from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, open_runner
 from lrm_safety.nouns import (
@@ -24,10 +24,11 @@ from lrm_safety.nouns import (
     TrainRequest,
     reference,
 )
-from lrm_safety.runs import RunHost, RunsServicer, read_run
+from lrm_safety.runs import RunHost, read_run
+from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
-from lrm_safety.v1 import runs_pb2, runs_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from lrm_safety.v1 import trainer_pb2, trainer_pb2_grpc
 from services.trainer import limits, method
 from services.trainer.following import JobRun
 from services.trainer.jobs import import_job, worker_job
@@ -39,20 +40,20 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
     """Adds TrainerService and Runs to the server; returns their full names."""
     service = TrainerService(settings)
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(service, server)
-    runs_pb2_grpc.add_RunsServicer_to_server(RunsServicer(service.store), server)
-    return [
-        trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name,
-        runs_pb2.DESCRIPTOR.services_by_name["Runs"].full_name,
-    ]
+    return [trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name, add_runs(server, service.host)]
 
 
 class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     def __init__(self, settings: Settings) -> None:
         self.store = open_store(settings)
         self._runner = open_runner(settings)
-        self._host = RunHost(self.store)
-        self._training = JobRun(self._runner, self._worker_job)
-        self._importing = JobRun(self._runner, self._import_job)
+        self.host = RunHost(self.store, adoption.is_on(settings))
+        patience_s = outages.PATIENCE_S if adoption.is_on(settings) else 0.0
+        self._training = JobRun(self._runner, self._worker_job, patience_s)
+        self._importing = JobRun(self._runner, self._import_job, patience_s)
+        if adoption.is_on(settings):
+            resumes = {"training": lambda run: self._training, "import": lambda run: self._importing}
+            adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
         """Raises InvalidInput (a value out of range), NotFound (no such base, dataset or method)."""
@@ -63,14 +64,14 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
 
         self._runner.machine(spec.node_pool)
-        return self._host.start("training", RunSpec(training=spec), self._training, tenant=tenancy.of(context))
+        return self.host.start("training", RunSpec(training=spec), self._training, tenant=tenancy.of(context))
 
     def ImportCheckpoint(self, request: ImportCheckpointRequest, context: grpc.ServicerContext) -> Run:
         """Raises InvalidInput (what is no origin), NotFound (no such folder)."""
         limits.check_name(request.name, "name")
         origin = Origin.parse(request.origin)
         asked = RunSpec(training=TrainingSpec(name=request.name, base=str(origin)))
-        return self._host.start("import", asked, self._importing, origin.identity(), tenant=tenancy.of(context))
+        return self.host.start("import", asked, self._importing, origin.identity(), tenant=tenancy.of(context))
 
     def GetCheckpoint(self, request: GetCheckpointRequest, context: grpc.ServicerContext) -> Checkpoint:
         return artefacts.find(self.store, "checkpoints", Checkpoint, request.checkpoint)

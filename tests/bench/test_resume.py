@@ -117,7 +117,7 @@ def test_killed_between_scorecard_and_result(stage: Stage, harm_file: Callable[[
     stage.store.write(f"runs/{card.run}/state.json", stage.store.read(f"runs/{card.run}/spec.json"))
     asked = sum(stage.inference.asked.values())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrm_safety.runs.RunHost._is_owned", lambda host, run: False)
+        patch.setattr("lrm_safety.runs.RunHost.is_owned", lambda host, run: False)
         stage.start(harm_spec(harm_file(5)))
     wait_for(lambda: stage.state(Run(id=card.run)).state == RunState.RUN_STATE_DONE)
     assert stage.measure(harm_spec(harm_file(5))) == card

@@ -20,7 +20,7 @@ import pytest
 from lrm_safety import artefacts, jsonl
 from lrm_safety.cli._services import running_pid
 from lrm_safety.nouns import Checkpoint, Record, Run, Scorecard
-from lrm_safety.runs import list_runs, read_parts
+from lrm_safety.runs import RunHost, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
 from tests.conftest import free_ports
@@ -111,12 +111,12 @@ def kill_services_during(env: dict[str, str], recipe: Path, stage: str, kind: st
 
 
 def is_moving(store: ObjectStore, kind: str, count: int) -> bool:
-    runs = sorted(list_runs(store, kind), key=lambda run: run.created_at)
+    runs = sorted(RunHost(store).list_runs(kind), key=lambda run: run.created_at)
     return len(runs) >= count and runs[count - 1].progress.done > 0
 
 
 def bench_runs(store: ObjectStore) -> list[Run]:
-    return list_runs(store, "bench")
+    return RunHost(store).list_runs("bench")
 
 
 @pytest.mark.slow
