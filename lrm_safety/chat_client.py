@@ -96,14 +96,20 @@ class ChatClient:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def complete(self, request: ChatRequest) -> Reply:
-        """Posts the request, retrying what may pass: connection errors, 408, 429 (Retry-After), 5xx."""
+    async def complete(self, request: ChatRequest, attempts: int = 0) -> Reply:
+        """Posts the request, retrying what may pass: connection errors, 408, 429 (Retry-After), 5xx.
+
+        `attempts` other than 0 replaces the client's own. Raises Passing when all are used up.
+        """
         started = time.monotonic()
         async for attempt in AsyncRetrying(
-            stop=stop_after_attempt(self._attempts),
+            stop=stop_after_attempt(attempts or self._attempts),
             retry=retry_if_exception_type(Passing),
             wait=_wait_s,
             reraise=True,

@@ -9,24 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lrm_safety import observe
 from lrm_safety.chat_client import ChatClient, ChatRequest, Reply, read_reply, refusal
 from lrm_safety.errors import Cancelled, LrmError, Unavailable
 from lrm_safety.nouns import Completion, Prompt, Sampling
 from services.inference.cache import CompletionCache, key_of
+from services.inference.replicas import Client, Gone, Look, Replicas
 from services.inference.target import Target
-from services.inference.window import Window
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 1800.0
+CLOSE_S = 10.0
 VENDOR_ATTEMPTS = 6
 log = observe.logger(__name__)
-
-
-class Client(Protocol):
-    async def complete(self, request: ChatRequest) -> Reply: ...
 
 
 class Generator:
@@ -34,24 +31,28 @@ class Generator:
 
     def __init__(self, cache: CompletionCache, api_key: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._cache, self._api_key, self._timeout_s = cache, api_key, timeout_s
-        self._clients: dict[str, Client] = {}
-        self._windows: dict[str, Window] = {}
+        self._replicas: dict[str, Replicas] = {}
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="generate", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="generate", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends what is in flight and closes all connections. Nothing may be asked after it."""
+        self._submit(self._close()).result(CLOSE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_S)
 
     def probe(self, url: str, timeout_s: float = 3.0) -> tuple[int, str]:
         """(status, text) of a GET; status 0 when nobody answers in time."""
         return self._submit(self._get(url, timeout_s)).result()
 
-    def generate(
-        self, target: Target, prompts: Sequence[Prompt], sampling: Sampling, is_dead: Callable[[], str]
-    ) -> "Stream":
+    def generate(self, target: Target, prompts: Sequence[Prompt], sampling: Sampling, look: Look) -> "Stream":
         """One Completion a prompt, as they finish; what fails for one prompt is its Completion.error.
 
-        Iterating raises Unavailable when the engine is gone: `is_dead` says why, or "".
+        Iterating raises Unavailable when the engine is gone: `look` finds its replicas, or says why there are none.
         """
         done: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
-        work = self._submit(self._fan_out(target, prompts, sampling, is_dead, done.put))
+        work = self._submit(self._fan_out(target, prompts, sampling, look, done.put))
         work.add_done_callback(lambda _: done.put(None))
         return Stream(work, done)
 
@@ -60,20 +61,20 @@ class Generator:
         target: Target,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        is_dead: Callable[[], str],
+        look: Look,
         emit: Callable[[Completion], None],
     ) -> None:
         async def one(prompt: Prompt) -> None:
             try:
-                emit(await self._complete(target, prompt, sampling))
+                emit(await self._complete(target, prompt, sampling, look))
+            except Gone:
+                raise
             except LrmError as error:
-                why = await asyncio.to_thread(is_dead) if isinstance(error, Unavailable) else ""
-                if why:
-                    raise Unavailable(why) from None
                 log.info("completion_failed", endpoint=target.endpoint.name, prompt=prompt.id, error=str(error))
                 observe.count("lrm_completion_failed_total", endpoint=target.endpoint.name)
                 emit(Completion(id=prompt.id, error=str(error)))
 
+        self._of(target).update(target.replicas)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for prompt in prompts:
@@ -81,7 +82,7 @@ class Generator:
         except* LrmError as errors:
             raise errors.exceptions[0] from None
 
-    async def _complete(self, target: Target, prompt: Prompt, sampling: Sampling) -> Completion:
+    async def _complete(self, target: Target, prompt: Prompt, sampling: Sampling, look: Look) -> Completion:
         name = target.endpoint.name
         request = target.request(prompt, sampling)
         key = key_of(target.endpoint, request, prompt.repeat)
@@ -89,32 +90,32 @@ class Generator:
         if reply is not None:
             observe.count("lrm_completion_cached_total", endpoint=name)
             return target.completion(prompt, sampling, reply, cached=True)
-        async with self._window(target).place():
-            reply = await self._client(target).complete(request)
+        reply = await self._of(target).complete(request, look)
         await asyncio.to_thread(self._cache.put, key, reply)
         observe.count("lrm_completion_generated_total", endpoint=name)
         observe.add("lrm_token_generated_total", reply.completion_tokens, endpoint=name)
         observe.timing("lrm_completion_latency_seconds", reply.latency_s, endpoint=name)
         return target.completion(prompt, sampling, reply, cached=False)
 
-    def _window(self, target: Target) -> Window:
+    def _of(self, target: Target) -> Replicas:
         url = target.endpoint.url
-        if url not in self._windows:
-            metrics = url.removesuffix("/v1") + "/metrics"
-            self._windows[url] = Window(target.window, lambda: self._metrics(metrics))
-        return self._windows[url]
+        if url not in self._replicas:
+            may_change = target.endpoint.spec.replicas > 1
+            self._replicas[url] = Replicas(lambda replica: self._connect(target, replica), target.window, may_change)
+        return self._replicas[url]
 
-    async def _metrics(self, url: str) -> str:
-        status, text = await self._get(url, 3.0)
-        return text if status == 200 else ""
+    def _connect(self, target: Target, url: str) -> Client:
+        key = "" if target.engine else self._api_key  # engines of ours ask for none
+        kind = VendorClient if target.is_vendor else ChatClient
+        return kind(url, api_key=key, timeout_s=self._timeout_s)
 
-    def _client(self, target: Target) -> Client:
-        url = target.endpoint.url
-        if url not in self._clients:
-            key = "" if target.engine else self._api_key  # engines of ours ask for none
-            kind = VendorClient if target.is_vendor else ChatClient
-            self._clients[url] = kind(url, api_key=key, timeout_s=self._timeout_s)
-        return self._clients[url]
+    async def _close(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for replicas in self._replicas.values():
+            await replicas.close()
 
     async def _get(self, url: str, timeout_s: float) -> tuple[int, str]:
         async with ChatClient(url, api_key=self._api_key if url.startswith("https://") else "") as client:
@@ -154,8 +155,15 @@ class VendorClient:
             base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=VENDOR_ATTEMPTS
         )
 
-    async def complete(self, request: ChatRequest) -> Reply:
-        """Raises what ChatClient.complete raises."""
+    async def get(self, url: str, timeout_s: float = 3.0) -> tuple[int, str]:
+        """Vendors have no metrics for us: as if nobody answered."""
+        return 0, ""
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def complete(self, request: ChatRequest, attempts: int = 0) -> Reply:
+        """Raises what ChatClient.complete raises. The package does the retries, always VENDOR_ATTEMPTS."""
         started = time.monotonic()
         body = request.body()
         if self._client.base_url.host == "api.openai.com":

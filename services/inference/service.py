@@ -1,11 +1,13 @@
 """InferenceService: unpacks a request, calls endpoints.py or generate.py, packs the answer."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import grpc
 
-from lrm_safety.errors import InvalidInput
-from lrm_safety.jobs import open_runner
+from lrm_safety import observe, serving, tenancy
+from lrm_safety.errors import InvalidInput, LrmError
+from lrm_safety.jobs import JobRunner, open_runner
 from lrm_safety.nouns import (
     Completion,
     DeployRequest,
@@ -18,12 +20,13 @@ from lrm_safety.nouns import (
     Sampling,
 )
 from lrm_safety.settings import Settings
-from lrm_safety.store import open_store
+from lrm_safety.store import ObjectStore, open_store
 from lrm_safety.v1 import inference_pb2, inference_pb2_grpc
 from services.inference.cache import CompletionCache
 from services.inference.endpoints import Endpoints
 from services.inference.generate import Generator
 
+log = observe.logger(__name__)
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 RANGES = {
     "temperature": (0.0, 10.0),
@@ -35,18 +38,27 @@ RANGES = {
 
 def register(server: grpc.Server, settings: Settings) -> list[str]:
     """Adds InferenceService to a server; returns its full name."""
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(settings), server)
+    servicer = InferenceServicer(open_store(settings), open_runner(settings), settings)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
+    serving.at_stop(server, servicer.close)
     return [INFERENCE.full_name]
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    def __init__(self, settings: Settings) -> None:
-        store = open_store(settings)
+    def __init__(self, store: ObjectStore, runner: JobRunner, settings: Settings) -> None:
         self._generator = Generator(CompletionCache(store), settings.api_key)
-        self._endpoints = Endpoints(store, open_runner(settings), settings, self._generator.probe)
+        self._endpoints = Endpoints(store, runner, settings, self._generator.probe)
+        uses = self._endpoints.uses
+        self._beats = [Beat(uses.every_s / 6, uses.renew), Beat(uses.every_s, self._endpoints.round)]
+
+    def close(self) -> None:
+        """Engines go on; connections to them end."""
+        for beat in self._beats:
+            beat.stop()
+        self._generator.close()
 
     def Deploy(self, request: DeployRequest, context: grpc.ServicerContext) -> Endpoint:
-        return self._endpoints.deploy(request)
+        return self._endpoints.deploy(request, tenancy.of(context))
 
     def Retire(self, request: RetireRequest, context: grpc.ServicerContext) -> Endpoint:
         return self._endpoints.retire(request.name)
@@ -59,14 +71,32 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     def Generate(self, request: GenerateRequest, context: grpc.ServicerContext) -> Iterator[Completion]:
         check(request.sampling)
-        target = self._endpoints.target(request.endpoint)
+        name = request.endpoint
+        with self._endpoints.asked(name, context.is_active) as target:
+            work = self._generator.generate(
+                target, list(request.prompts), request.sampling, lambda: self._endpoints.replicas(name)
+            )
+            context.add_callback(work.cancel)
+            yield from work
 
-        def is_dead() -> str:
-            return self._endpoints.trouble(self._endpoints.get(request.endpoint))
 
-        work = self._generator.generate(target, list(request.prompts), request.sampling, is_dead)
-        context.add_callback(work.cancel)
-        yield from work
+class Beat:
+    """Something that is done every so often in a thread of its own, until stopped."""
+
+    def __init__(self, every_s: float, work: Callable[[], None]) -> None:
+        self._stopped = threading.Event()
+        self._every_s, self._work = every_s, work
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                self._work()
+            except LrmError as error:  # a store that is away: the next beat tries again
+                log.warning("beat_failed", work=self._work.__name__, error=str(error))
 
 
 def check(sampling: Sampling) -> None:

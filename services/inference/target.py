@@ -28,9 +28,10 @@ class Target:
     """An endpoint with what is needed to talk to it."""
 
     endpoint: Endpoint
+    replicas: tuple[str, ...]  # urls that take requests
     engine: Engine | None = None  # of our own checkpoints, with the next two
     template: ChatTemplate | None = None
-    folder: Path = Path()
+    folder: Path = Path()  # without its weights
 
     @property
     def is_vendor(self) -> bool:

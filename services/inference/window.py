@@ -1,7 +1,8 @@
 """How many completions are in flight at an engine: as many as keep its own waiting queue short but not empty.
 
 vLLM tells how many requests wait (`vllm:num_requests_waiting`). None waiting means that it could take more; many
-waiting only lengthen latencies and forget shared prefixes. An engine that does not tell gets a fixed window.
+waiting only lengthen latencies and forget shared prefixes. An engine that does not tell gets a fixed window. Several
+replicas of one engine have one window, as many times as large.
 """
 
 import asyncio
@@ -18,15 +19,22 @@ ReadMetrics = Callable[[], Awaitable[str]]  # the text of /metrics; empty when t
 
 
 class Window:
-    """The places at one engine, shared by all that talk to it in one event loop."""
+    """The places at the replicas of one engine, shared by all that talk to it in one event loop."""
 
     def __init__(self, bounds: tuple[int, int], read_metrics: ReadMetrics) -> None:
-        self._low, self._high = bounds
+        self._low, self._high = bounds  # of each replica
+        self._replicas = 1
         self.size = max(self._low, min(self._high, UNTOLD))
         self._read_metrics = read_metrics
         self._in_flight = 0
         self._places = asyncio.Condition()
         self._poll: asyncio.Task[None] | None = None
+
+    def scale(self, replicas: int) -> None:
+        """There are so many replicas now."""
+        low, high = self._low * replicas, self._high * replicas
+        self.size = max(low, min(high, round(self.size * replicas / self._replicas)))
+        self._replicas = replicas
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -49,7 +57,8 @@ class Window:
             waiting = waiting_in(await self._read_metrics())
             if waiting is None:
                 return
-            self.size = resized(self.size, waiting, self._in_flight, (self._low, self._high))
+            bounds = self._low * self._replicas, self._high * self._replicas
+            self.size = resized(self.size, waiting, self._in_flight, bounds, WAITING_WANTED * self._replicas)
             async with self._places:
                 self._places.notify_all()
 
@@ -60,10 +69,12 @@ def waiting_in(metrics: str) -> float | None:
     return sum(found) if found else None
 
 
-def resized(size: int, waiting: float, in_flight: int, bounds: tuple[int, int]) -> int:
-    """Grows by a quarter when nothing waits and the window is full; shrinks to what leaves WAITING_WANTED waiting."""
-    if waiting < WAITING_WANTED:
+def resized(
+    size: int, waiting: float, in_flight: int, bounds: tuple[int, int], wanted_waiting: int = WAITING_WANTED
+) -> int:
+    """Grows by a quarter when nothing waits and the window is full; shrinks to what leaves `wanted_waiting` waiting."""
+    if waiting < wanted_waiting:
         wanted = size + max(2, size // 4) if in_flight >= size else size
     else:
-        wanted = size - max(0, round(waiting) - 2 * WAITING_WANTED)
+        wanted = size - max(0, round(waiting) - 2 * wanted_waiting)
     return max(bounds[0], min(bounds[1], wanted))

@@ -5,8 +5,8 @@
         scripted_engine.fail(500, times=2)          # or 429, "hang", "garbage", "drop"
         ... scripted_engine.url ...                 # http://127.0.0.1:<port>/v1
 
-It serves /v1/chat/completions, /v1/completions (whose prompt reaches `reply` as one user message), /v1/models, /health
-and vLLM's /metrics, cuts at max_tokens words, and keeps every request's body in `requests`.
+It serves /v1/chat/completions, /v1/completions (whose prompt reaches `reply` as one user message), /v1/models, /health,
+vLLM's /version and /metrics, and /requests; cuts at max_tokens words, and keeps every request's body in `requests`.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ def echo(messages: Messages) -> str:
 class ScriptedEngine:
     """Listens from the start. Assign `reply`, `delay_s`, `finish_reason`, `places` as a test needs them."""
 
-    def __init__(self, model: str = "scripted", port: int = 0) -> None:
-        self.model = model
+    def __init__(self, model: str = "scripted", port: int = 0, host: str = "127.0.0.1") -> None:
+        self.model, self._host = model, host
+        self.version = "0.18.0"
         self.reply: Callable[[Messages], str] = echo
         self.delay_s: Callable[[Messages], float] = lambda messages: 0.0
         self.finish_reason = "stop"
@@ -44,7 +45,7 @@ class ScriptedEngine:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://{self._host}:{self._port}/v1"
 
     def fail(self, how: int | str, times: int = 1) -> None:
         """The next `times` completions end so: an HTTP status, "hang", "garbage", or "drop" of the connection."""
@@ -71,11 +72,14 @@ class ScriptedEngine:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._text)
-        for path, answer in (("/v1/models", self._models), ("/health", self._health), ("/metrics", self._metrics)):
-            app.router.add_get(path, answer)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/requests", self._requests)
         runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True).start()
+        await web.TCPSite(runner, self._host, self._port, reuse_address=True).start()
         self._port = runner.addresses[0][1]
         started.set()
         await self._stopped.wait()
@@ -135,6 +139,12 @@ class ScriptedEngine:
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": self.model}]})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": self.version})
+
+    async def _requests(self, request: web.Request) -> web.Response:
+        return web.json_response(self.requests)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()

@@ -11,10 +11,11 @@ from lrm_safety.jobs.machine import Machine, detect
 from lrm_safety.nouns import EngineSpec, Sampling
 from lrm_safety.settings import Settings
 from services.inference import engine
-from services.inference.endpoints import _job_base, last_error
+from services.inference.attempts import job_base
 from services.inference.engine import Rendered, Site, choose
 from services.inference.engines.transformers import generation_config
 from services.inference.ports import free_port
+from services.inference.states import last_error
 from tests.fakes import tiny_model
 
 CPU = Machine(cpus=2, memory_gib=24)
@@ -25,8 +26,8 @@ def site(tmp_path: Path, settings: Settings) -> Site:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 8192, "eos_token_id": [2, 5]}))
-    (folder / "model.safetensors").write_bytes(bytes(2**20))
-    return Site("it", folder, 1234, EngineSpec(), replace(settings, vllm_python=tmp_path / "bin" / "python"), CPU)
+    settings = replace(settings, vllm_python=tmp_path / "bin" / "python")
+    return Site("it", folder, folder, 0.1, 1234, EngineSpec(), settings, CPU)
 
 
 def flag(command: list[str], name: str) -> str:
@@ -114,7 +115,7 @@ def test_hardware_is_read_from_proc(tmp_path: Path) -> None:
 
 
 def test_job_names_are_kubernetes_names_and_differ() -> None:
-    names = {_job_base(name, "d") for name in ("Base_1", "base-1", "base.1", "x" * 100, "-" * 3)}
+    names = {job_base(name, "d") for name in ("Base_1", "base-1", "base.1", "x" * 100, "-" * 3)}
     assert len(names) == 5
     assert all(len(name) < 58 and name.strip("abcdefghijklmnopqrstuvwxyz0123456789-") == "" for name in names)
 

@@ -52,13 +52,14 @@ class TestWindow:
         scripted_engine.delay_s = lambda messages: 0.3
         endpoint = Endpoint(name="e", url=scripted_engine.url, model="scripted", think_style="auto")
         prompts = [Prompt(id=str(i), messages=[user(str(i))]) for i in range(160)]
-        generator = Generator(CompletionCache(store))
-        list(generator.generate(Target(endpoint), prompts, Sampling(), lambda: ""))
+        generator, target = Generator(CompletionCache(store)), Target(endpoint, (scripted_engine.url,))
+        list(generator.generate(target, prompts, Sampling(), lambda: target.replicas))
         assert scripted_engine.peak > 20  # it began with 16
         scripted_engine.peak, scripted_engine.places = 0, 1
         scripted_engine.delay_s = lambda messages: 0.05
-        list(generator.generate(Target(endpoint), prompts[:60], Sampling(seed=1), lambda: ""))
-        assert generator._windows[scripted_engine.url].size <= 10
+        list(generator.generate(target, prompts[:60], Sampling(seed=1), lambda: target.replicas))
+        assert generator._of(target).window.size <= 10
+        generator.close()
 
 
 class TestCache:
@@ -101,7 +102,7 @@ class TestCache:
 class TestTarget:
     def test_opened_thoughts_are_known_from_the_template(self) -> None:
         template = ChatTemplate("{{ messages[0].content }}{% if add_generation_prompt %}<think>\n{% endif %}", ())
-        target = Target(ENDPOINT, engine=None, template=template)
+        target = Target(ENDPOINT, (), engine=None, template=template)
         (prompt,) = [Prompt(id="a", messages=[user("hi")])]
         cut = target.completion(prompt, Sampling(), Reply("so far", "length"), cached=False)
         assert (cut.thinking, cut.answer, cut.finish_reason) == ("so far", "", "length")
@@ -111,9 +112,9 @@ class TestTarget:
     def test_stops_reach_an_engine_only_where_nothing_is_thought(self) -> None:
         sampling = Sampling(stop=["X"])
         prompt = Prompt(id="a", messages=[user("hi")])
-        assert not Target(ENDPOINT).request(prompt, sampling).sampling.stop
+        assert not Target(ENDPOINT, ()).request(prompt, sampling).sampling.stop
         plain = Endpoint(think_style="none")
-        assert list(Target(plain).request(prompt, sampling).sampling.stop) == ["X"]
+        assert list(Target(plain, ()).request(prompt, sampling).sampling.stop) == ["X"]
         assert list(sampling.stop) == ["X"]
 
 
@@ -131,8 +132,8 @@ class TestVendor:
         assert "SECRET-PROMPT" not in str(caught.value)
 
     def test_only_https_is_a_vendor(self) -> None:
-        assert Target(Endpoint(url="https://api.vendor.example/v1")).is_vendor
-        assert not Target(Endpoint(url="http://127.0.0.1:1/v1")).is_vendor
+        assert Target(Endpoint(url="https://api.vendor.example/v1"), ()).is_vendor
+        assert not Target(Endpoint(url="http://127.0.0.1:1/v1"), ()).is_vendor
 
 
 def test_a_thousand_completions_in_seconds(scripted_engine: ScriptedEngine, store: ObjectStore) -> None:
@@ -140,7 +141,9 @@ def test_a_thousand_completions_in_seconds(scripted_engine: ScriptedEngine, stor
     endpoint = Endpoint(name="e", url=scripted_engine.url, model="scripted", think_style="auto")
     prompts = [Prompt(id=str(i), messages=[user(str(i))]) for i in range(1000)]
     started = time.monotonic()
-    got = list(Generator(CompletionCache(store)).generate(Target(endpoint), prompts, Sampling(), lambda: ""))
+    generator, target = Generator(CompletionCache(store)), Target(endpoint, (scripted_engine.url,))
+    got = list(generator.generate(target, prompts, Sampling(), lambda: target.replicas))
+    generator.close()
     assert {c.id for c in got} == {p.id for p in prompts}
     assert time.monotonic() - started < 20
 

@@ -25,6 +25,7 @@ from lrm_safety.nouns import (
     user,
 )
 from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
 from services.inference import service
 from tests.fakes.scripted_engine import ScriptedEngine
 from tests.inference.conftest import Publish
@@ -235,15 +236,16 @@ class TestCheckpoints:
         self,
         served: Clients,
         publish: Publish,
-        serve: Callable[..., object],
+        store: ObjectStore,
         scripted_settings: Settings,
     ) -> None:
         publish("one")
         deploy(served, name="e", checkpoint="one")
         wait_until(served, "e", READY)
-        again = service.InferenceServicer(scripted_settings)
+        again = service.InferenceServicer(store, open_runner(scripted_settings), scripted_settings)
         found = again.GetEndpoint(GetEndpointRequest(name="e"), None)  # type: ignore[arg-type]
         assert found.state == READY
+        again.close()
 
     def test_a_flipped_byte_is_refused(self, served: Clients, publish: Publish, tmp_path: Path) -> None:
         made = publish("one")

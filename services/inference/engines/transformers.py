@@ -14,8 +14,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from lrm_safety.chat_client import ChatRequest, sampling_fields
+from lrm_safety.jobs import PYTHON
 from lrm_safety.nouns import Sampling
-from services.inference.engine import Launch, Rendered, Site, read_json
+from services.inference.engine import Get, Launch, Rendered, Site, read_json
 
 PROGRAM_GIB = 1.5
 _ENV = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads starve each other
@@ -23,20 +24,25 @@ _ENV = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_WAIT_POLICY": "PASSIVE"
 
 class TransformersEngine:
     window = (1, 1)  # it seeds when a request arrives, so two in flight would share a seed
+    image = "worker"
 
     def launch(self, site: Site) -> Launch:
-        device, precision = ("cuda", "bf16") if site.machine.gpus else ("cpu", "fp32")
+        gpus = 1 if site.machine.gpus else 0
+        device, precision = ("cuda", "bf16") if gpus else ("cpu", "fp32")
         dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
-        program = [str(Path(sys.executable).with_name("transformers")), "serve", str(site.folder)]
-        server = ["--host", "127.0.0.1", "--port", str(site.port), "--log-level", "error"]
+        program = [*_program(site), "serve", str(site.folder)]
+        server = ["--host", site.host, "--port", str(site.port), "--log-level", "error"]
         return Launch(
             command=[*program, *server, "--device", device, "--dtype", dtype],
             model=str(site.folder),
             precision=precision,
-            memory_gib=PROGRAM_GIB + 1.2 * site.weights_gib(),
-            env={**_ENV, "OMP_NUM_THREADS": str(site.machine.cpus)},
-            gpus=1 if site.machine.gpus else 0,
+            memory_gib=PROGRAM_GIB + 1.2 * site.weights_gib,
+            env={**_ENV, "OMP_NUM_THREADS": str(site.cpus(gpus))},
+            gpus=gpus,
         )
+
+    def objection(self, get: Get, model: str) -> str:
+        return ""  # it loads what a request names, and lists what it finds in a cache: nothing to compare
 
     def request(self, rendered: Rendered, sampling: Sampling) -> ChatRequest:
         config = json.dumps(generation_config(rendered.folder, sampling), sort_keys=True)
@@ -48,6 +54,12 @@ class TransformersEngine:
 
 
 engine = TransformersEngine()
+
+
+def _program(site: Site) -> list[str]:
+    if site.is_cluster:
+        return [PYTHON, "-m", "transformers.cli.transformers"]
+    return [str(Path(sys.executable).with_name("transformers"))]
 
 
 def generation_config(folder: Path, sampling: Sampling) -> dict[str, Any]:
