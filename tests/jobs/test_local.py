@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,13 @@ from lrm_safety.jobs.processes import Process
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
-from tests.jobs.conftest import Machine, wait_until
+from tests.jobs.conftest import Machine, wait_until, working
 from tests.jobs.test_contract import ALL_CPUS, FAMILY, SLEEP, family, is_alive
+
+
+@pytest.fixture
+def machine(settings: Settings) -> Iterator[Machine]:
+    yield from working(settings)
 
 
 def folder(machine: Machine, job_id: str) -> JobFolder:
@@ -177,3 +183,53 @@ def test_state_and_store_may_share_a_folder(settings: Settings, tmp_path: Path):
 
 def test_job_folders_are_private(machine: Machine):
     assert (machine.settings.state_dir / "jobs").stat().st_mode & 0o077 == 0
+
+
+def test_who_holds_what_it_waits_for_is_named(machine: Machine):
+    first = machine.submit(SLEEP, cpus=ALL_CPUS)
+    machine.wait(first, JobState.RUNNING)
+    second = machine.submit("print('my turn')", cpus=1)
+    small = machine.submit("print('I fit')", cpus=0)
+    assert machine.wait(small).state is JobState.DONE
+    status = machine.runner.status(second)
+    assert status.state is JobState.QUEUED
+    assert f"for 1 cpus: 0 of {ALL_CPUS} are free; held by {first} ({ALL_CPUS})" in status.waiting
+    machine.runner.cancel(first)
+    assert machine.wait(second).state is JobState.DONE
+    assert machine.runner.logs(second) == "my turn"
+
+
+def test_jobs_take_turns_in_the_order_of_their_submission(machine: Machine, tmp_path: Path):
+    first = machine.submit(SLEEP, cpus=ALL_CPUS)
+    machine.wait(first, JobState.RUNNING)
+    said = tmp_path / "said"
+    later = [machine.submit(f"open({str(said)!r}, 'a').write('{n} ')", cpus=ALL_CPUS) for n in range(3)]
+    machine.runner.cancel(first)
+    for job in later:
+        assert machine.wait(job).state is JobState.DONE
+    assert said.read_text() == "0 1 2 "
+
+
+def test_memory_is_shared_out_too(machine: Machine):
+    with pytest.raises(InvalidInput, match="memory_gib is 1e"):
+        machine.submit(SLEEP, memory_gib=1e6)
+    total = (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2**30
+    first = machine.submit(SLEEP, memory_gib=total * 0.6)
+    second = machine.submit(SLEEP, memory_gib=total * 0.6)
+    machine.wait(first, JobState.RUNNING)
+    status = machine.runner.status(second)
+    assert status.state is JobState.QUEUED
+    assert "memory_gib" in status.waiting
+    assert first in status.waiting
+
+
+def test_more_cpus_than_there_are_means_all_of_them(machine: Machine):
+    assert machine.wait(machine.submit("", cpus=10_000)).state is JobState.DONE
+
+
+def test_a_port_belongs_to_one_server(machine: Machine):
+    [port] = free_ports(1)
+    serve = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(300)"
+    job = machine.submit([sys.executable, "-c", serve, str(port)], port=port)
+    with pytest.raises(Conflict, match=f"port {port}.*{job}"):
+        machine.submit(SLEEP, port=port)
