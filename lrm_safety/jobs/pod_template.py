@@ -4,6 +4,7 @@ Nothing here is the caller's to choose but command, env and sizes: images, nodes
 """
 
 import math
+import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -19,6 +20,7 @@ MASTER_PORT = 29500
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 DRAIN_S = 5  # between "takes no more requests" and SIGTERM: routers look this often
 LOAD_S = 1800  # an engine may take so long to load its weights
+_DOLLAR = re.compile(r"\$(?!\((?:NODE_RANK|MASTER_ADDR|MASTER_PORT)\))")
 _CACHES = {
     "HF_HOME": "huggingface",
     "TRITON_CACHE_DIR": "triton",
@@ -66,7 +68,7 @@ def pod_spec(spec: JobSpec, config: ClusterConfig, pool: Pool, settings: Setting
 
 def _container(spec: JobSpec, config: ClusterConfig, pool: Pool, settings: Settings) -> Object:
     made = _any_container(spec, config, pool, settings)
-    made |= {"name": CONTAINER, "command": spec.command}
+    made |= {"name": CONTAINER, "command": [_literal(word, spec) for word in spec.command]}
     made["volumeMounts"] = [*_mounts(spec, pool, is_read_only=True), {"name": "shm", "mountPath": "/dev/shm"}]
     if spec.image == "engine":
         made["securityContext"] = {**_CONTAINER_SECURITY, "runAsUser": USER_ID}
@@ -133,7 +135,12 @@ def _env(spec: JobSpec, settings: Settings) -> list[Object]:
         rank = [{"name": "NODE_RANK", "valueFrom": index}]
         rendezvous = {"MASTER_ADDR": f"{spec.id}-0.{spec.id}", "MASTER_PORT": str(MASTER_PORT)}
     values = {**ours, **places, **caches, **rendezvous, **spec.env}
-    return rank + [{"name": name, "value": value} for name, value in values.items()]
+    return rank + [{"name": name, "value": _literal(value, spec)} for name, value in values.items()]
+
+
+def _literal(text: str, spec: JobSpec) -> str:
+    """As a container must be told it to see it as it is: only on several nodes something is replaced, see JobSpec."""
+    return _DOLLAR.sub("$$", text) if spec.nodes > 1 else text.replace("$", "$$")
 
 
 def _volumes(spec: JobSpec, pool: Pool) -> list[Object]:
