@@ -53,3 +53,15 @@ def test_references(store: ObjectStore, folder: Path) -> None:
         artefacts.find(store, "checkpoints", Checkpoint, "other")
     with pytest.raises(InvalidInput, match="8 characters"):
         artefacts.find(store, "checkpoints", Checkpoint, "m@ab")
+
+
+def test_all_but_the_weights(store: ObjectStore, folder: Path, tmp_path: Path) -> None:
+    made = publish(store, folder)
+    seen: list[str] = []
+    got = artefacts.fetch(
+        store, "checkpoints", made, tmp_path / "light", skip=".bin", on_file=lambda entry: seen.append(entry.path)
+    )
+    assert [path.name for path in got.rglob("*") if path.is_file()] == ["config.json"]
+    assert seen == ["sub/config.json"]
+    assert artefacts.verify(made, got) == "weights.bin"
+    assert artefacts.verify(made, artefacts.fetch(store, "checkpoints", made, tmp_path / "whole")) == ""

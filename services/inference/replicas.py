@@ -36,7 +36,7 @@ class Client(Protocol):
 
 class Replicas:
     def __init__(self, connect: Callable[[str], Client], window: tuple[int, int], may_change: bool = False) -> None:
-        self._connect, self._most, self._may_change = connect, window[1], may_change
+        self._connect, self._bounds, self._may_change = connect, window, may_change
         self.urls: tuple[str, ...] = ()
         self.window = Window(window, self._metrics)
         self._clients: dict[str, Client] = {}
@@ -97,7 +97,7 @@ class Replicas:
         now = time.monotonic()
         suspects = {url for url, until in self._suspects.items() if until > now}
         urls = [url for url in self.urls if url not in tried] or self.urls
-        return choose(key, {url: self._in_flight[url] for url in urls}, suspects, self._most)
+        return choose(key, {url: self._in_flight[url] for url in urls}, self._bounds, suspects)
 
     async def _ask(self, url: str, request: ChatRequest, attempts: int = 0) -> Reply:
         client = self._client(url)

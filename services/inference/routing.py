@@ -23,15 +23,17 @@ def prefix(request: ChatRequest) -> str:
     return f"{turns}{request.prefill}"[:PREFIX_CHARS]
 
 
-def choose(key: str, in_flight: Mapping[str, int], avoid: Collection[str] = (), most: int = 1 << 30) -> str:
-    """The url for a key, given how many requests each url has in flight; `most` is what one may have at all.
+def choose(
+    key: str, in_flight: Mapping[str, int], window: tuple[int, int] = (1, 1 << 30), avoid: Collection[str] = ()
+) -> str:
+    """The url for a key, given how many requests each url has in flight, and (fewest, most) that each may have anyway.
 
     Urls to avoid are taken only when there is no other; where all have their fill, the least loaded. Raises ValueError
     without any url.
     """
     urls = [url for url in in_flight if url not in avoid] or list(in_flight)
     total = sum(in_flight[url] for url in urls) + 1
-    room = min(most, math.ceil(BOUND * total / len(urls)))
+    room = min(window[1], max(window[0], math.ceil(BOUND * total / len(urls))))
     ranked = sorted(urls, key=lambda url: _weight(key, url), reverse=True)
     return next((url for url in ranked if in_flight[url] < room), min(ranked, key=lambda url: in_flight[url]))
 

@@ -27,9 +27,11 @@ class Spending:
         """A job that has ended is noted once, by the first who sees it."""
         now = time.time()
         self._noted[status.id] = float("inf") if status.has_ended else now
-        if status.has_ended and (before := costs.find(self._store, status.id)) and before.ended_at:
+        before = costs.find(self._store, status.id)
+        if before is not None and before.ended_at:
             return
-        gpu_seconds = launch.gpus * max(1, site.spec.replicas) * (now - status.started_at)
+        started_at = min(before.started_at if before else now, status.started_at)  # its first pod may be gone
+        gpu_seconds = launch.gpus * max(1, site.spec.replicas) * (now - started_at)
         cost = Cost(
             id=status.id,
             kind="engine",
@@ -37,7 +39,7 @@ class Spending:
             gpu_seconds=gpu_seconds,
             money=gpu_seconds / 3600 * site.machine.gpu_hour_price,
             node_pool=site.spec.node_pool,
-            started_at=status.started_at,
+            started_at=started_at,
             ended_at=now if status.has_ended else 0.0,
         )
         costs.record(self._store, cost)
