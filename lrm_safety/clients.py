@@ -19,6 +19,7 @@ from lrm_safety.v1.trainer_pb2_grpc import TrainerServiceStub
 T = TypeVar("T")
 MESSAGE_BYTES = 64 * 1024 * 1024
 RETRY_AFTER_S = (0.2, 0.5, 1.0)
+AWAY_S, AWAY_HERE_S = 300.0, 20.0  # how long a service may be away: in a cluster it is started again, here it is not
 _BROKEN_OFF = ("Socket closed", "Connection reset", "Stream removed", "GOAWAY", "Broken pipe")
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -31,6 +32,7 @@ class Clients:
     """One channel a service, opened when first used by gRPC itself."""
 
     def __init__(self, settings: Settings) -> None:
+        self._addresses = settings.addresses
         tenant = _WithMetadata(tenancy.metadata(settings))
         self._channels = {
             name: grpc.intercept_channel(tls.open_channel(settings, settings.addresses[name], CHANNEL_OPTIONS), tenant)
@@ -45,6 +47,10 @@ class Clients:
     def runs(self, service: str) -> RunsStub:
         """The Runs service as `service` mounts it."""
         return RunsStub(self._channels[service])
+
+    def patience_s(self, service: str) -> float:
+        """How long to wait for a service that was there and is away."""
+        return AWAY_HERE_S if self._addresses[service].rsplit(":", 1)[0] in tls.LOCAL_HOSTS else AWAY_S
 
     def close(self) -> None:
         for channel in self._channels.values():

@@ -7,8 +7,10 @@ for the same recipe again finishes it and repeats nothing. An engine is started 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
+from lrm_safety.adoption import CHANGED
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Conflict, LrmError, NotFound, Unavailable
 from lrm_safety.nouns import (
@@ -38,8 +40,10 @@ from lrm_safety.nouns import (
 )
 from lrm_safety.runs import OWNER_GONE
 
+T = TypeVar("T")
 ENGINE_READY_S = 900.0
 _POLL_S = 0.5
+_AWAY_POLL_S = 2.0
 
 
 class Watcher(Protocol):
@@ -76,8 +80,8 @@ class Pipeline:
             training_run=training_run,
             checkpoint=trained,
         )
-        decision = rpc(self.clients.bench.CheckGate, request)
-        return rpc(self.clients.bench.GetOutcome, GetOutcomeRequest(run=decision.run))
+        decision = self._ask("bench", self.clients.bench.CheckGate, request)
+        return self._ask("bench", self.clients.bench.GetOutcome, GetOutcomeRequest(run=decision.run))
 
     def _base(self) -> Checkpoint:
         try:
@@ -136,34 +140,89 @@ class Pipeline:
             if time.monotonic() > deadline:
                 raise Unavailable(f"the engine of {name} was not ready within {ENGINE_READY_S:.0f} s; see `lrm doctor`")
             time.sleep(_POLL_S)
-            endpoint = rpc(self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
+            endpoint = self._ask("inference", self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
 
     def _retire(self, name: str) -> None:
-        endpoint = rpc(self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
+        endpoint = self._ask("inference", self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
         if endpoint.state not in (EndpointState.ENDPOINT_STATE_RETIRED, EndpointState.ENDPOINT_STATE_FAILED):
-            rpc(self.clients.inference.Retire, RetireRequest(name=name))
+            self._ask("inference", self.clients.inference.Retire, RetireRequest(name=name))
 
     def _checkpoint(self, name: str) -> Checkpoint:
-        return rpc(self.clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=name))
+        return self._ask("trainer", self.clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=name))
+
+    def _ask(self, service: str, method: Callable[..., T], request: Any) -> T:
+        """What changes nothing when it is asked twice."""
+        row = f"{service} service"
+
+        def say(why: str) -> None:
+            self.watcher.stage(row, Run(waiting=why))
+
+        return patiently(self.clients, service, lambda: rpc(method, request), say)
 
     def _follow(self, service: str, stage: str, ask: Callable[[], Run]) -> Run:
         return follow(self.clients, service, ask, lambda run: self.watcher.stage(stage, run))
 
 
 def follow(clients: Clients, service: str, ask: Callable[[], Run], show: Callable[[Run], None]) -> Run:
-    """Asks for a run and follows it to its end; a run whose owner died is asked for again.
+    """Asks for a run and follows it to its end; a run that nobody will go on with is asked for again.
 
     Raises LrmError with the run's own words when it failed or was cancelled.
     """
     run = ask()
     while not has_ended(run):
-        for seen in rpc_stream(clients.runs(service).WatchRun, WatchRunRequest(id=run.id)):
-            show(run := seen)
-            if run.waiting == OWNER_GONE:
-                break
-        if not has_ended(run):
-            run = ask()
+        run = watch(clients, service, run, show)
+        if run.waiting == OWNER_GONE or run.error.endswith(CHANGED):
+            run = patiently(clients, service, ask, _saying(run, show))
     show(run)
     if run.state != RunState.RUN_STATE_DONE:
         raise LrmError(f"{run.id}: {run.error}")
     return run
+
+
+def watch(clients: Clients, service: str, run: Run, show: Callable[[Run], None]) -> Run:
+    """Follows a run until it has ended, or nobody will go on with it. Services may restart meanwhile."""
+    while not has_ended(run) and run.waiting != OWNER_GONE:
+        run = patiently(clients, service, partial(_look, clients, service, run.id, show), _saying(run, show))
+    return run
+
+
+def patiently(clients: Clients, service: str, ask: Callable[[], T], say: Callable[[str], None]) -> T:
+    """The answer, if need be after the service was away for a while. Raises Unavailable when it stays away."""
+    until = time.monotonic() + clients.patience_s(service)
+    while True:
+        try:
+            return ask()
+        except Unavailable as error:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise
+            say(f"{service} is away, trying for {left_s:.0f} s more ({error})")
+            time.sleep(min(_AWAY_POLL_S, left_s))
+
+
+def _look(clients: Clients, service: str, id_: str, show: Callable[[Run], None]) -> Run:
+    """The run as last seen before its stream ended. Raises Unavailable when there was none."""
+    run: Run | None = None
+    try:
+        for seen in rpc_stream(clients.runs(service).WatchRun, WatchRunRequest(id=id_)):
+            show(run := seen)
+            if run.waiting == OWNER_GONE:
+                break
+    except Unavailable:
+        if run is None:
+            raise
+    if run is None:  # the service stops, and says nothing more
+        raise Unavailable(f"{service} stops")
+    return run
+
+
+def _saying(run: Run, show: Callable[[Run], None]) -> Callable[[str], None]:
+    """Shows the run with what it waits for."""
+
+    def say(why: str) -> None:
+        waiting = Run()
+        waiting.CopyFrom(run)
+        waiting.waiting = why
+        show(waiting)
+
+    return say

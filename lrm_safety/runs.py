@@ -231,7 +231,7 @@ class RunHost:
     def is_owned(self, run: Run) -> bool:
         """By a living process; for runs of this one, by a thread that lives."""
         mine = self._mine.get(run.id)
-        if mine is not None and mine.thread.is_alive():
+        if mine is not None and mine.is_at_work():
             return True
         if mine is not None and mine.owned.epoch == epochs.newest(self.store, run.id):
             return False
@@ -241,7 +241,7 @@ class RunHost:
         """This process ends: its runs stop where they can go on, and are free for others at once."""
         with self._lock:
             self.is_leaving = True
-            leaving = [mine for mine in self._mine.values() if mine.thread.is_alive()]
+            leaving = [mine for mine in self._mine.values() if mine.is_at_work()]
         for mine in leaving:
             mine.owned.leave()
         until = time.monotonic() + timeout_s
@@ -301,7 +301,7 @@ class RunHost:
     def _measure(self, kind: str, but: OwnedRun | None = None) -> None:
         """Gauges of one kind over the runs that live here; `but` has just ended."""
         mine = [each for id_, each in list(self._mine.items()) if _kind(id_) == kind]
-        standing = [each.owned.standing() for each in mine if each.owned is not but and each.thread.is_alive()]
+        standing = [each.owned.standing() for each in mine if each.owned is not but and each.is_at_work()]
         waits = [seconds for is_waiting, seconds in standing if is_waiting]
         moves = [seconds for is_waiting, seconds in standing if not is_waiting]
         for state, seconds in ((_RUNNING, moves), (_QUEUED, waits)):
@@ -314,6 +314,10 @@ class RunHost:
 class _Mine:
     owned: OwnedRun
     thread: threading.Thread
+
+    def is_at_work(self) -> bool:
+        """Not while the thread only tidies up behind a run that has ended, and may be asked for again."""
+        return self.thread.is_alive() and not has_ended(self.owned.described())
 
 
 _hosts: weakref.WeakSet[RunHost] = weakref.WeakSet()

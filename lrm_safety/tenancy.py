@@ -1,5 +1,7 @@
 """For whom work is done: stated by the caller's settings, carried beside each request as gRPC metadata."""
 
+from dataclasses import replace
+
 import grpc
 
 from lrm_safety.errors import InvalidInput
@@ -7,6 +9,18 @@ from lrm_safety.nouns import Tenant
 from lrm_safety.settings import PRIORITIES, Settings
 
 _FIELDS = ("team", "priority", "cost_centre")
+
+
+def stated(settings: Settings, team: str, priority: str, cost_centre: str) -> Settings:
+    """The settings of a client that says for whom it asks; what is empty stays. Raises what `metadata` raises."""
+    said = replace(
+        settings,
+        team=team or settings.team,
+        priority=priority or settings.priority,
+        cost_centre=cost_centre or settings.cost_centre,
+    )
+    metadata(said)
+    return said
 
 
 def metadata(settings: Settings) -> list[tuple[str, str]]:

@@ -34,8 +34,8 @@ for _file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
 
 def main() -> None:
     """The console script: every error becomes one clear line and exit code 3."""
-    observe.configure(Settings.from_env())
     try:
+        observe.configure(Settings.from_env())
         code = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lrm_safety import recipe as recipes
+from lrm_safety import tenancy
 from lrm_safety.cli._live import LiveStages
 from lrm_safety.cli._output import AsJson, console, errors, print_json
 from lrm_safety.cli._services import connected
@@ -22,6 +23,9 @@ def add_to(app: typer.Typer) -> None:
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default reports/<recipe name>.")] = None,
+    team: Annotated[str, typer.Option(help="Who pays; default LRM_TEAM.")] = "",
+    priority: Annotated[str, typer.Option(help="urgent, normal or filler; default LRM_PRIORITY.")] = "",
+    cost_centre: Annotated[str, typer.Option(help="Where it is booked; default LRM_COST_CENTRE.")] = "",
     json: AsJson = False,
 ) -> None:
     """Build the data, train, serve, attack, judge, compare and decide. Asked again, it goes on where it stopped.
@@ -29,7 +33,7 @@ def run(
     Exit code: 0 PASS (or no gate in the recipe), 1 BLOCK, 2 INCONCLUSIVE, 3 error.
     """
     wanted = recipes.load(recipe)
-    with connected(Settings.from_env()) as clients:
+    with connected(tenancy.stated(Settings.from_env(), team, priority, cost_centre)) as clients:
         try:
             with LiveStages() as stages:
                 outcome = Pipeline(clients, wanted, stages).run()

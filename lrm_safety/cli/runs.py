@@ -8,10 +8,10 @@ import typer
 from lrm_safety.cli._live import LiveStages
 from lrm_safety.cli._output import AsJson, errors, print_json, print_table
 from lrm_safety.cli._services import connected
-from lrm_safety.clients import Clients, rpc, rpc_stream
+from lrm_safety.clients import rpc
 from lrm_safety.errors import LrmError
-from lrm_safety.nouns import CancelRunRequest, ListRunsRequest, Run, RunState, WatchRunRequest
-from lrm_safety.runs import OWNER_GONE
+from lrm_safety.nouns import CancelRunRequest, GetRunRequest, ListRunsRequest, Run, RunState
+from lrm_safety.pipeline import watch as follow_to_end
 from lrm_safety.settings import Settings
 
 # Every service mounts Runs over the same store, so any of them answers.
@@ -43,7 +43,8 @@ def list_(
 def watch(run: RunId, json: AsJson = False) -> None:
     """Follow a run until it ends. Exit code 3 when it failed or was cancelled."""
     with connected(Settings.from_env()) as clients, LiveStages() as stages:
-        last = _follow(clients, run, stages)
+        started = rpc(clients.runs(_ANY).GetRun, GetRunRequest(id=run))
+        last = follow_to_end(clients, _ANY, started, lambda seen: stages.stage(seen.kind, seen))
     if json:
         print_json(last)
     if last.state != RunState.RUN_STATE_DONE:
@@ -58,15 +59,6 @@ def cancel(run: RunId, json: AsJson = False) -> None:
         print_json(cancelled)
     else:
         errors.print(f"asked {cancelled.id} to end (it was {_state(cancelled)})", highlight=False)
-
-
-def _follow(clients: Clients, id_: str, stages: LiveStages) -> Run:
-    last = Run(id=id_)
-    for seen in rpc_stream(clients.runs(_ANY).WatchRun, WatchRunRequest(id=id_)):
-        stages.stage(seen.kind, last := seen)
-        if last.waiting == OWNER_GONE:
-            break
-    return last
 
 
 def _state(run: Run) -> str:
