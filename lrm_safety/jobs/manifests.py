@@ -126,7 +126,8 @@ def _pod_failures(spec: JobSpec) -> list[Object]:
     resume point. With several nodes it does: the others lost their rendezvous, and all start anew as the next attempt.
     """
     wrong_input = {"containerName": CONTAINER, "operator": "In", "values": [EXIT_INVALID_INPUT]}
-    rules: list[Object] = [{"action": "FailJob", "onExitCodes": wrong_input}]
+    # the empty list means nothing, but older schemas ask for it
+    rules: list[Object] = [{"action": "FailJob", "onExitCodes": wrong_input, "onPodConditions": []}]
     if spec.nodes == 1:
         disrupted = [{"type": "DisruptionTarget", "status": "True"}]
         rules.append({"action": "Ignore", "onPodConditions": disrupted})

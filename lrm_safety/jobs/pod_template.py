@@ -28,7 +28,7 @@ _CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
 }
 # What a job learns of our settings. Keys of the store and of vendors come from the cluster's `env_from`.
-_PASSED_ON = ("LRM_STORE", "LRM_S3_ENDPOINT", "LRM_S3_SECURE", "LRM_DATA", "LRM_LOG_LEVEL", "HF_HUB_OFFLINE")
+_PASSED_ON = ("LRM_STORE", "LRM_S3_ENDPOINT", "LRM_S3_SECURE", "LRM_LOG_LEVEL", "HF_HUB_OFFLINE")
 _CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
