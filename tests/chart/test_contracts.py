@@ -1,0 +1,177 @@
+"""What the chart promises the code, and the code the chart: settings, rights, calls, mounts."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lrm_safety import tls
+from lrm_safety.jobs import cluster_config, kube
+from lrm_safety.recipe import load
+from lrm_safety.settings import SERVICES, Settings
+from services.certificates import Wanted
+from tests.chart.rendering import VALUES, Object, named, objects, pods
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_services_read_their_settings(values: str) -> None:
+    (env,) = [each["data"] for each in objects(values) if each["metadata"]["name"].endswith("-env")]
+    settings = Settings.from_env(env)
+    assert settings.jobs == "cluster"
+    assert settings.is_plain_text == (settings.tls_dir is None) == (values == "tls_none")
+    known = set(settings.to_env()) | {"HOME"}
+    assert not set(env) - known
+    found = objects(values)
+    for service, address in settings.addresses.items():
+        name, _, port = address.partition(":")
+        ports = {each["name"]: each["port"] for each in named(found, "Service", name)["spec"]["ports"]}
+        assert ports == {"grpc": int(port), "metrics": settings.metrics_ports[service]}
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_jobs_are_described_as_the_code_reads_it(values: str) -> None:
+    found = objects(values)
+    (text,) = [each["data"]["cluster.yaml"] for each in found if each["metadata"]["name"].endswith("-cluster")]
+    config = cluster_config.parse(text)
+    accounts = {each["metadata"]["name"] for each in found if each["kind"] == "ServiceAccount"}
+    assert config.service_account in accounts
+    classes = {each["metadata"]["name"] for each in found if each["kind"] == "PriorityClass"}
+    if classes:
+        assert set(config.priority_classes.values()) == classes
+
+
+def test_values_reach_the_description() -> None:
+    gpu = _description("gpu_pools")
+    assert (gpu.training_pool, gpu.engine_pool) == ("h100", "l4")
+    assert gpu.pool("h100").gpus == 8
+    assert gpu.pool("h100").has_fast_bf16
+    assert gpu.pool("l4").model_cache == "models"
+    shared = _description("tenancy")
+    assert shared.queue == "safety"
+    assert shared.priority_classes["filler"] == "preemptible"
+    assert shared.workload_priority_classes["urgent"] == "urgent"
+    assert _description("mirror").image_pull_secrets == ["registry"]
+
+
+def test_rights_are_those_the_code_lists() -> None:
+    """The table in the docstring of kube.py, for the two services that make jobs; nothing for the others."""
+    rows = re.findall(
+        r'^    (batch|apps|""|[a-z0-9-]+\.x-k8s\.io) +(\S+) +((?:create|get|list|watch|patch|delete| )+)',
+        kube.__doc__ or "",
+        re.M,
+    )
+    wanted = {(group.strip('"'), resource): set(verbs.split()) for group, resource, verbs in rows}
+    assert len(wanted) >= 7
+    found = objects("default")
+    assert _rights(named(found, "Role", "lrm-safety-jobs")) == wanted
+    holders = {
+        subject["name"]
+        for each in found
+        if each["kind"] == "RoleBinding" and "helm.sh/hook" not in each["metadata"].get("annotations", {})
+        for subject in each["subjects"]
+    }
+    assert holders == {"lrm-safety-trainer", "lrm-safety-inference"}
+    assert not [each for each in found if each["kind"].startswith("ClusterRole")]
+
+
+def test_the_setup_may_read_only_the_secrets_it_makes() -> None:
+    rights = named(objects("default"), "Role", "lrm-safety-setup")["rules"]
+    holders = [*SERVICES, "ca", "client"]
+    named_rule = next(rule for rule in rights if "resourceNames" in rule)
+    assert set(named_rule["resourceNames"]) == {"lrm-safety-store", *(f"lrm-safety-tls-{each}" for each in holders)}
+    assert [rule["verbs"] for rule in rights if "resourceNames" not in rule] == [["create"]]
+
+
+def test_who_may_ask_whom_is_the_same_on_the_wire_and_in_the_network() -> None:
+    found = objects("default")
+    for service in SERVICES:
+        ingress = named(found, "NetworkPolicy", f"lrm-safety-to-{service}")["spec"]["ingress"]
+        (calls,) = [rule for rule in ingress if rule["ports"] == [{"port": "grpc"}]]
+        callers = {name for peer in calls["from"] for name in _components(peer["podSelector"])}
+        allowed = {who for who, services in tls.MAY_ASK.items() if service in services}
+        assert callers == (allowed - {tls.CLIENT}) | {"test"}
+        assert {"podSelector": {"matchLabels": {"lrm-safety/client": "true"}}} in calls["from"]
+
+
+def test_everything_is_denied_first_and_engines_reach_only_the_store() -> None:
+    found = [each for each in objects("default") if each["kind"] == "NetworkPolicy"]
+    everyone = {"matchLabels": {"app.kubernetes.io/instance": "lrm-safety"}}
+    (deny,) = [each["spec"] for each in found if each["spec"]["podSelector"] == everyone]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in deny
+    assert len(deny["egress"]) == 2  # DNS, the store
+    for_engines = [each["spec"] for each in found if "engine" in _components(each["spec"]["podSelector"])]
+    assert [spec["policyTypes"] for spec in for_engines] == [["Ingress"]]
+    assert {name for peer in for_engines[0]["ingress"][0]["from"] for name in _components(peer["podSelector"])} == {
+        "inference"
+    }
+
+
+@pytest.mark.parametrize("values", ["cert_manager", "cert_manager_issuer"])
+def test_cert_manager_makes_what_our_own_job_would(values: str) -> None:
+    found = objects(values)
+    assert not [each for each in found if each["kind"] == "Job" and each["metadata"]["name"].endswith("-setup")] or (
+        "--keys-only" in pods(found)["Job/lrm-safety-setup"]["containers"][0]["command"]
+    )
+    for holder in (*SERVICES, tls.CLIENT):
+        spec = named(found, "Certificate", f"lrm-safety-{holder}")["spec"]
+        assert spec["commonName"] == holder
+        assert spec["secretName"] == f"lrm-safety-tls-{holder}"
+        assert set(Wanted("lrm-safety", "lrm").server_names(holder)) <= set(spec["dnsNames"])
+
+
+def test_each_service_shows_its_own_certificate() -> None:
+    for name, pod in pods(objects("default")).items():
+        if name.startswith("Deployment/"):
+            secrets = {each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+            assert secrets == {f"lrm-safety-tls-{name.removeprefix('Deployment/lrm-safety-')}"}
+
+
+def test_data_is_read_only_and_only_where_it_is_read() -> None:
+    found = pods(objects("placed"))
+    readers = {
+        name
+        for name, pod in found.items()
+        for mount in pod["containers"][0]["volumeMounts"]
+        if name.startswith("Deployment/") and mount["mountPath"] == "/data" and mount["readOnly"]
+    }
+    assert readers == {"Deployment/safety-data", "Deployment/safety-bench"}
+
+
+def test_the_suite_of_helm_test_is_a_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(named(objects("default"), "ConfigMap", "lrm-safety-test")["data"]["recipe.yaml"])
+    recipe = load(file)
+    assert [each.benchmark for each in recipe.evaluation.benchmarks] == ["demo_harm", "demo_benign"]
+    assert not recipe.HasField("training")
+
+
+def _description(values: str) -> cluster_config.ClusterConfig:
+    return cluster_config.parse(named(objects(values), "ConfigMap", "lrm-safety-cluster")["data"]["cluster.yaml"])
+
+
+def _rights(role: Object) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def _components(selector: Object) -> set[str]:
+    """Which components a selector is for; none where it is for all."""
+    label = "app.kubernetes.io/component"
+    listed = [each["values"] for each in selector.get("matchExpressions", []) if each["key"] == label]
+    return {name for values in listed for name in values} | {
+        value for key, value in selector.get("matchLabels", {}).items() if key == label
+    }
+
+
+def test_yaml_in_yaml_is_a_mapping() -> None:
+    for values in VALUES:
+        for each in objects(values):
+            for name, text in each.get("data", {}).items() if each["kind"] == "ConfigMap" else ():
+                if name.endswith((".yaml", ".json")):
+                    assert isinstance(yaml.safe_load(text), dict)
