@@ -7,9 +7,10 @@ from lrm_safety.jobs import JobState
 from lrm_safety.jobs.folder import Ended
 from lrm_safety.jobs.kube import Object
 from lrm_safety.jobs.manifests import EXIT_INVALID_INPUT
-from lrm_safety.jobs.pod_template import CONTAINER
+from lrm_safety.jobs.pod_template import CONTAINER, WEIGHTS
 from lrm_safety.jobs.pods import condition, containers, is_so, last_end, newest, seconds, state
 
+HOPELESS = {CONTAINER: EXIT_INVALID_INPUT, WEIGHTS: 2}  # exit codes: trying again would end the same
 RESTARTS = 3  # of a server that ends by itself, before it is given up
 SETTLED_S = 600.0  # a server that ran for so long is no hopeless case
 _CANNOT_START = ("StartError", "ContainerCannotRun", "ContainerCannotStart")
@@ -121,13 +122,13 @@ def _asked(owner: Object, resource: str) -> str:
 
 
 def _is_hopeless(pod: Object) -> bool:
-    """A container that ends again and again soon after its start, or says that its input is wrong."""
+    """A container that ends again and again soon after its start, or says that it always will."""
     for container in containers(pod):
         end = last_end(container)
         if not end.get("exitCode") or state(container, "running"):
             continue
         lasted_s = seconds(end.get("finishedAt")) - seconds(end.get("startedAt"))
         again_and_again = container.get("restartCount", 0) >= RESTARTS and lasted_s < SETTLED_S
-        if again_and_again or end["exitCode"] == EXIT_INVALID_INPUT:
+        if again_and_again or end["exitCode"] == HOPELESS.get(container["name"]):
             return True
     return False

@@ -55,7 +55,7 @@ def pod_spec(spec: JobSpec, config: ClusterConfig, pool: Pool, settings: Setting
     if spec.nodes > 1:
         made["subdomain"] = spec.id
     if pool.model_cache and spec.weights:
-        made["securityContext"]["fsGroup"] = USER_ID
+        made["securityContext"] |= {"fsGroup": USER_ID, "fsGroupChangePolicy": "OnRootMismatch"}
     optional = {
         "imagePullSecrets": [{"name": name} for name in config.image_pull_secrets],
         "nodeSelector": pool.node_selector,
