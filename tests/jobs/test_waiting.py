@@ -117,8 +117,9 @@ SITUATIONS = {
     "the scheduler has not looked yet": (Seen(job(), [pod(node="")]), "for the scheduler to choose a node"),
     "an image that cannot be pulled": (
         Seen(job(), [pod(waits("ImagePullBackOff", 'Back-off pulling image "ghcr.io/lrm/worker:9"'))]),
-        'for its image ghcr.io/lrm/worker:9, which its node cannot pull (Back-off pulling image '
-        ""ghcr.io/lrm/worker:9"); check the name, and image_pull_secrets of the cluster's configuration",
+        "for its image ghcr.io/lrm/worker:9, which its node cannot pull (Back-off pulling image "
+        '"ghcr.io/lrm/worker:9"); check the name, '
+        "and image_pull_secrets of the cluster's configuration",
     ),
     "a Secret that is missing": (
         Seen(job(), [pod(waits("CreateContainerConfigError", 'secret "lrm-safety-store" not found'))]),
