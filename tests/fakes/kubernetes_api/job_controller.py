@@ -58,7 +58,7 @@ class JobController:
             if conditions[-1]["type"] == "Complete":
                 status["completionTime"] = now()
         elif spec["suspend"]:
-            delete_pods(self.objects, active)
+            self._withdraw(active)
             status.pop("startTime", None)
             conditions = with_condition(conditions, condition("Suspended", "JobSuspended", "Job suspended"))
         else:
@@ -92,6 +92,12 @@ class JobController:
             self._let_go(pod)
         return verdict
 
+    def _withdraw(self, pods: list[Json]) -> None:
+        """Deletes pods that are no failures, and so are not counted."""
+        for pod in pods:
+            self._let_go(pod)
+        delete_pods(self.objects, (self.objects.store.get(PODS, *_place(pod)) for pod in pods))
+
     def _let_go(self, pod: Json) -> None:
         kept = [each for each in pod["metadata"]["finalizers"] if each != TRACKED]
         self.objects.replace(PODS, pod, {**pod, "metadata": {**pod["metadata"], "finalizers": kept}})
@@ -117,7 +123,7 @@ class JobController:
         running = active
         if spec.get("podFailurePolicy"):  # podReplacementPolicy Failed: a pod that stops still holds its place
             running = [pod for pod in pods if not is_over(pod)]
-        delete_pods(self.objects, active[wanted:])
+        self._withdraw(active[wanted:])
         for index in self._free_indexes(job, running)[: max(0, wanted - len(running))]:
             self._make(job, index)
 
@@ -161,6 +167,10 @@ class JobController:
             owners = {ref["uid"] for ref in pod["metadata"].get("ownerReferences") or []}
             if is_tracked and not owners & live:
                 self._let_go(pod)
+
+
+def _place(pod: Json) -> tuple[str, str]:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]
 
 
 def _pending(conditions: list[Json]) -> Json | None:
