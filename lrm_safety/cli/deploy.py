@@ -21,23 +21,44 @@ from lrm_safety.nouns import (
 )
 from lrm_safety.settings import Settings
 
+RETIRE_S = 300.0  # what is in flight may end first, and a cluster takes its time
+
 
 def add_to(app: typer.Typer) -> None:
-    app.command("deploy", epilog="Example: lrm deploy base --checkpoint smollm2-135m-instruct")(deploy)
+    app.command("deploy", epilog="Example: lrm deploy base smollm2-135m-instruct")(deploy)
     app.command("retire", epilog="Example: lrm retire base")(retire)
     app.command("endpoints", epilog="Example: lrm endpoints --json")(endpoints)
 
 
-def deploy(
+def deploy(  # noqa: PLR0913, PLR0917  (a parameter is a flag)
     name: Annotated[str, typer.Argument(help="The endpoint's name.")],
-    checkpoint: Annotated[str, typer.Option(help="Serve this checkpoint: name or name@digest.")] = "",
-    url: Annotated[str, typer.Option(help="Or register a running OpenAI-compatible server (…/v1).")] = "",
-    model: Annotated[str, typer.Option(help="With --url: the model's name there.")] = "",
+    what: Annotated[str, typer.Argument(help="A checkpoint (name or name@digest), or the URL of a server (…/v1).")],
+    model: Annotated[str, typer.Option(help="With a URL: the model's name there, if it serves several.")] = "",
     engine: Annotated[str, typer.Option(help="auto, vllm or transformers.")] = "auto",
+    think_style: Annotated[str, typer.Option(help="How thinking is marked: auto, tags, opened, s1 or none.")] = "",
+    replicas: Annotated[int, typer.Option(min=1, help="In a cluster: so many engines behind one endpoint.")] = 1,
+    node_pool: Annotated[str, typer.Option(help="In a cluster: the pool of nodes to run on.")] = "",
+    max_model_tokens: Annotated[int, typer.Option(min=0, help="Longest prompt and answer together; 0 = auto.")] = 0,
+    max_sequences: Annotated[int, typer.Option(min=0, help="Most completions at once in an engine; 0 = auto.")] = 0,
     json: AsJson = False,
 ) -> None:
-    """Serve a checkpoint, or register a URL; returns when it answers."""
-    request = DeployRequest(name=name, checkpoint=checkpoint, url=url, model=model, engine=EngineSpec(engine=engine))
+    """Serve a checkpoint, or register a URL; returns when it answers. Deploying an idle endpoint wakes it."""
+    spec = EngineSpec(
+        engine=engine,
+        node_pool=node_pool,
+        replicas=replicas if replicas > 1 else 0,
+        max_model_tokens=max_model_tokens,
+        max_sequences=max_sequences,
+    )
+    is_url = what.startswith(("http://", "https://"))
+    request = DeployRequest(
+        name=name,
+        checkpoint="" if is_url else what,
+        url=what if is_url else "",
+        model=model,
+        engine=spec,
+        think_style=think_style,
+    )
     with connected(Settings.from_env()) as clients, LiveStages() as stages:
         endpoint = rpc(clients.inference.Deploy, request, timeout_s=300)
         while endpoint.state == EndpointState.ENDPOINT_STATE_STARTING:
@@ -50,9 +71,9 @@ def deploy(
 
 
 def retire(name: Annotated[str, typer.Argument(help="The endpoint's name.")], json: AsJson = False) -> None:
-    """Stop serving; the checkpoint stays."""
+    """Stop serving, after what is in flight has had two minutes to end; the checkpoint stays."""
     with connected(Settings.from_env()) as clients:
-        _show(rpc(clients.inference.Retire, RetireRequest(name=name)), json)
+        _show(rpc(clients.inference.Retire, RetireRequest(name=name), RETIRE_S), json)
 
 
 def endpoints(json: AsJson = False) -> None:
@@ -62,8 +83,10 @@ def endpoints(json: AsJson = False) -> None:
     if json:
         print_json(found)
         return
-    rows = [(each.name, _state(each), each.engine, each.url, each.checkpoint[:50]) for each in found]
-    print_table(("endpoint", "state", "engine", "url", "checkpoint"), rows, "no endpoints; lrm deploy NAME makes one")
+    rows = [(each.name, _state(each), each.engine, each.url, each.checkpoint[:50], each.error) for each in found]
+    print_table(
+        ("endpoint", "state", "engine", "url", "checkpoint", "why"), rows, "no endpoints; lrm deploy NAME makes one"
+    )
 
 
 def _show(endpoint: Endpoint, json: bool) -> None:

@@ -103,8 +103,7 @@ def is_coming(endpoint: Endpoint) -> bool:
 def trouble(endpoint: Endpoint) -> str:
     """Why an endpoint that is not READY cannot be asked, and what to do."""
     name = endpoint.name
-    what = f"--checkpoint {endpoint.checkpoint}" if endpoint.checkpoint else f"--url {endpoint.url}"
-    again = f"`lrm deploy {name} {what}` starts it again"
+    again = f"`lrm deploy {name} {endpoint.checkpoint or endpoint.url}` starts it again"
     return {
         STARTING: f"endpoint {name} is still starting ({endpoint.error or 'its engine loads'}); wait for it",
         RETIRED: f"endpoint {name} was retired; {again}",
