@@ -42,6 +42,7 @@ from lrm_safety.runs import OWNER_GONE
 
 T = TypeVar("T")
 ENGINE_READY_S = 900.0
+RETIRE_S = 300.0  # what is in flight ends first
 _POLL_S = 0.5
 _AWAY_POLL_S = 2.0
 
@@ -145,19 +146,19 @@ class Pipeline:
     def _retire(self, name: str) -> None:
         endpoint = self._ask("inference", self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
         if endpoint.state not in (EndpointState.ENDPOINT_STATE_RETIRED, EndpointState.ENDPOINT_STATE_FAILED):
-            self._ask("inference", self.clients.inference.Retire, RetireRequest(name=name))
+            self._ask("inference", self.clients.inference.Retire, RetireRequest(name=name), RETIRE_S)
 
     def _checkpoint(self, name: str) -> Checkpoint:
         return self._ask("trainer", self.clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=name))
 
-    def _ask(self, service: str, method: Callable[..., T], request: Any) -> T:
+    def _ask(self, service: str, method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
         """What changes nothing when it is asked twice."""
         row = f"{service} service"
 
         def say(why: str) -> None:
             self.watcher.stage(row, Run(waiting=why))
 
-        return patiently(self.clients, service, lambda: rpc(method, request), say)
+        return patiently(self.clients, service, lambda: rpc(method, request, timeout_s), say)
 
     def _follow(self, service: str, stage: str, ask: Callable[[], Run]) -> Run:
         return follow(self.clients, service, ask, lambda run: self.watcher.stage(stage, run))
