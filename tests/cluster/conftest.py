@@ -26,7 +26,6 @@ from tests.jobs.conftest import Machine, working
 
 NODE = "lrm-process-node"
 POOL_LABEL = "lrm-safety/test-node"
-SCRIPTED = {"services.trainer.worker": "tests.cluster.scripted_worker"}
 PATIENCE_S = 60.0
 numbers = count(1)
 
