@@ -76,13 +76,12 @@ class _Request:
 class Kube:
     """One namespace of one cluster. May be used from any thread.
 
-    Every method raises Unavailable when the API server does not answer for `patience_s` (what was asked may have
+    Every method raises Unavailable when the API server does not answer for PATIENCE_S (what was asked may have
     happened all the same), and Denied, saying what RBAC must grant, when this account may not ask.
     """
 
-    def __init__(self, settings: Settings, namespace: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, settings: Settings, namespace: str) -> None:
         self.namespace = namespace
-        self._patience_s = patience_s
         self._client = ApiClient(_configuration(settings))
 
     def create(self, resource: Resource, body: Object) -> Object:
@@ -165,7 +164,7 @@ class Kube:
 
     def _ask(self, request: _Request) -> urllib3.HTTPResponse:
         """Asks until there is an answer that waiting would not better."""
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + PATIENCE_S
         pause = PAUSE_S
         while True:
             response, problem, wanted_pause = None, "", pause

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lrm_safety.errors import NotFound
-from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus, open_runner
+from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus, open_runner, pod_template
 from lrm_safety.jobs.cluster import ClusterRunner
 from lrm_safety.settings import Settings
 from tests.fakes.kubernetes_api import KubernetesApi
@@ -74,7 +74,10 @@ CLUSTER = {
     "service_account": "default",
     "training_pool": "cpu",
     "engine_pool": "cpu",
-    "pools": {"cpu": {"cpus": os.cpu_count(), "memory_gib": 16, "scratch_gib": 1}},
+    "pools": {
+        "cpu": {"cpus": os.cpu_count(), "memory_gib": 16, "scratch_gib": 1},
+        "gpu": {"cpus": 1, "memory_gib": 1, "gpus": 1, "scratch_gib": 1, "gpu_hour_price": 2.5},
+    },
 }
 
 
@@ -92,8 +95,11 @@ def node(api: KubernetesApi, tmp_path: Path) -> Iterator[ProcessNode]:
 
 
 @pytest.fixture
-def cluster(settings: Settings, api: KubernetesApi, node: ProcessNode, tmp_path: Path) -> Settings:
+def cluster(
+    settings: Settings, api: KubernetesApi, node: ProcessNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """A namespace of an empty cluster with one node."""
+    monkeypatch.setattr(pod_template, "DRAIN_S", 0)
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(CLUSTER), encoding="utf-8")
     reached = {"jobs": "cluster", "cluster": tmp_path / "cluster.yaml", "kubeconfig": str(api.kubeconfig(tmp_path))}
     return replace(settings, **reached)
