@@ -47,6 +47,24 @@ def test_the_queues_priorities_are_those_of_the_example() -> None:
     assert {each["apiVersion"] for each in _queue()} == {"kueue.x-k8s.io/v1beta2"}
 
 
+def test_the_verdicts_job_fits_the_chart() -> None:
+    """Restricted, may call the services, and names what `helm install lrm-safety` makes and holds itself."""
+    (job,) = yaml.safe_load_all((K8S / "ci" / "verdict.yaml").read_text())
+    template = job["spec"]["template"]
+    assert not violations(template["spec"]) + house_violations(template["spec"])
+    assert template["metadata"]["labels"]["lrm-safety/client"] == "true"
+    found = _rendered("laptop")
+    service = next(each for each in found if each["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    (container,) = template["spec"]["containers"]
+    assert container["image"] == service["image"]
+    configured = {each["metadata"]["name"] for each in found if each["kind"] == "ConfigMap"}
+    assert {each["configMapRef"]["name"] for each in container["envFrom"]} <= configured
+    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert mounted["tls"] == {each["name"]: each["mountPath"] for each in service["volumeMounts"]}["tls"]
+    secrets = {each["secret"]["secretName"] for each in template["spec"]["volumes"] if "secret" in each}
+    assert secrets == {"lrm-safety-tls-client"}
+
+
 def test_the_page_names_what_exists() -> None:
     page = (K8S / "README.md").read_text()
     for name in re.findall(r"(?:-f|--config) (k8s/[\w./-]+)", page):
