@@ -1,4 +1,7 @@
-"""The runner of jobs over API servers, fake and real: one job a name, GPUs, memory, replicas, a server that dies."""
+"""The runner of jobs over a real API server, beyond the contract: races, GPUs, memory, replicas, a server that dies.
+
+The same over the fake one, and every fault that it can play: tests/jobs/test_cluster*.py.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,11 @@ from tests.jobs.conftest import Machine, wait_until, working
 
 SLEEP = ["sleep", "300"]
 WAITS = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.1)\nprint('went on')"
+
+
+@pytest.fixture
+def either(cluster: Cluster) -> Cluster:
+    return cluster
 
 
 def patient(machine: Machine, tmp_path: Path) -> JobSpec:
