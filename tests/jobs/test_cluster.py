@@ -10,6 +10,7 @@ from kubernetes import client, config
 from lrm_safety.errors import Conflict, InvalidInput, NotFound
 from lrm_safety.jobs import JobState, open_runner
 from lrm_safety.jobs.kube import DEPLOYMENTS, JOBS, PODS, SERVICES, Kube, Object
+from lrm_safety.jobs.pods import is_so
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
@@ -171,7 +172,7 @@ def test_a_name_means_one_job(machine: Machine):
 def test_old_jobs_are_deleted_once_they_are_remembered(machine: Machine, kube: Kube):
     spec = machine.spec("print('said')")
     machine.runner.submit(spec)
-    wait_until(lambda: kube.get(JOBS, spec.id).get("status", {}).get("conditions"))
+    wait_until(lambda: is_so(kube.get(JOBS, spec.id), "Complete"))
     configure(machine, ttl_s=-1)
     machine.submit("")
     with pytest.raises(NotFound):

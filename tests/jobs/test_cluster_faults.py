@@ -1,4 +1,4 @@
-"""An API server that is away, in haste, forgetful or strict: no job is lost or made twice, and errors say what to do."""
+"""An API server that is away, in haste, forgetful or strict: no job is lost or made twice; errors say what to do."""
 
 from collections.abc import Iterator
 
