@@ -5,13 +5,18 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from lrm_safety import costs, jsonl
 from lrm_safety.cli import app
+from lrm_safety.nouns import Cost, Tenant
+from lrm_safety.settings import Settings
+from lrm_safety.store import open_store
 from tests.conftest import free_ports
 
 LRM = str(Path(sys.executable).parent / "lrm")
@@ -72,6 +77,8 @@ def test_lists_need_no_service(env: dict[str, str]) -> None:
         (("run", "nowhere.yaml"), "there is no recipe nowhere.yaml"),
         (("score", "--judge", "nobody", "--in", "README.md", "--out", "x"), "refusal"),
         (("gate", "a", "b", "--margin", "harm"), "role=share"),
+        (("run", "recipes/demo.yaml", "--priority", "high"), "expected one of urgent, normal, filler"),
+        (("cost", "--since", "yesterday"), "such as 7d"),
         (("run",), "Missing argument"),
         (("fly",), "No such command"),
     ],
@@ -80,6 +87,13 @@ def test_mistakes_end_with_3_and_say_what_to_do(env: dict[str, str], words: tupl
     done = lrm(env, *words)
     assert done.returncode == 3
     assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["LRM_PRIORITY", "LRM_METRICS_PORT", "LRM_LOG_LEVEL", "LRM_JOBS"])
+def test_settings_that_are_wrong_are_one_line(env: dict[str, str], name: str) -> None:
+    done = lrm({**env, name: "x"}, "runs", "list")
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"error: {name} is 'x'; expected ") and done.stderr.count("\n") == 1
 
 
 def test_errors_are_json_for_machines(env: dict[str, str], tmp_path: Path) -> None:
@@ -117,6 +131,12 @@ def test_up_runs_down(env: dict[str, str]) -> None:
         assert json.loads(lrm(env, "up", "--json").stdout)["started"] is False
         assert json.loads(lrm(env, "runs", "list", "--json").stdout) == []
         assert json.loads(lrm(env, "models", "list", "--json").stdout) == []
+        store = open_store(Settings.from_env(env))
+        spent = Cost(id="bench-1", kind="bench", tenant=Tenant(team="red"), tokens=1200, ended_at=time.time())
+        costs.record(store, spent)
+        assert json.loads(lrm(env, "cost", "--json").stdout) == [jsonl.to_dict(spent)]
+        assert "1,200" in lrm(env, "cost", "--team", "red").stdout
+        assert "nothing was spent in the last 1h" in lrm(env, "cost", "--team", "blue", "--since", "1h").stderr
         missing = lrm(env, "report", "bench-0")
         assert missing.returncode == 3 and "bench-0" in missing.stderr
     finally:
