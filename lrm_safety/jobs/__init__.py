@@ -83,6 +83,9 @@ class JobRunner(Protocol):
     def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
         """What one node has on which such a job would run. Raises InvalidInput when there is no such pool."""
 
+    def close(self) -> None:
+        """Lets go of what the runner itself holds (watches, connections); jobs go on."""
+
 
 def open_runner(settings: Settings) -> JobRunner:
     """The adapter that LRM_JOBS names."""

@@ -77,6 +77,9 @@ class LocalRunner:
             raise InvalidInput(f"node_pool is {node_pool!r}; this is one machine, which has no pools: leave it out")
         return machine.detect()
 
+    def close(self) -> None:
+        """It holds nothing."""
+
     def _find(self, job_id: str) -> JobFolder:
         if not JOB_ID.fullmatch(job_id) or self._folders[job_id].spec() is None:
             raise NotFound(f"there is no job {job_id!r} on this machine ({self._folders.root})")

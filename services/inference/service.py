@@ -46,6 +46,7 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def __init__(self, store: ObjectStore, runner: JobRunner, settings: Settings) -> None:
+        self._runner = runner
         self._generator = Generator(CompletionCache(store), settings.api_key)
         self._endpoints = Endpoints(store, runner, settings, self._generator.probe)
         uses = self._endpoints.uses
@@ -56,6 +57,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         for beat in self._beats:
             beat.stop()
         self._generator.close()
+        self._runner.close()
 
     def Deploy(self, request: DeployRequest, context: grpc.ServicerContext) -> Endpoint:
         return self._endpoints.deploy(request, tenancy.of(context))

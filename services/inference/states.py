@@ -112,6 +112,9 @@ def trouble(endpoint: Endpoint) -> str:
 
 
 def last_error(text: str) -> str:
-    """The last line of an engine's log that names an exception, shortened. Engines log no prompts as we start them."""
-    found = re.findall(r"(?:^|[\s:])((?:\w+\.)*\w*(?:Error|Exception|Killed)\b:? ?[^\n]*)", text, re.MULTILINE)
+    """The last line of a job's log that names an exception, or that our own command for weights ended with; shortened.
+    Engines log no prompts as we start them."""
+    found = re.findall(
+        r"(?:^error: |(?:^|[\s:])(?=(?:\w+\.)*\w*(?:Error|Exception|Killed)\b))([^\n]+)", text, re.MULTILINE
+    )
     return found[-1].strip()[:200] if found else ""

@@ -92,6 +92,9 @@ class Pods:
     def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
         return self._machine
 
+    def close(self) -> None:
+        """Pods go on."""
+
     def stop(self) -> None:
         for job in self.engines:
             self.cancel(job)

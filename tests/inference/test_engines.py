@@ -123,7 +123,8 @@ def test_job_names_are_kubernetes_names_and_differ() -> None:
 def test_the_last_error_of_a_log() -> None:
     log = "INFO ok\nTraceback:\nValueError: first\n(Worker) RuntimeError: Engine failed to start. See above\nbye\n"
     assert last_error(log) == "RuntimeError: Engine failed to start. See above"
-    assert last_error("all is well\n") == ""
+    assert last_error("all is well\nan error: none\n") == ""
+    assert last_error("x\nerror: checkpoints/m does not have the sha256\n") == "checkpoints/m does not have the sha256"
 
 
 def test_a_taken_port_is_passed_over() -> None:
