@@ -24,7 +24,7 @@ RUN dpkg --purge --force-all apt perl-base >/dev/null 2>&1; set -eu; \
 
 FROM ${BASE} AS tools
 RUN apt-get update -q && apt-get install -yq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0
 
 # Our own wheel.
 FROM tools AS wheel
@@ -32,7 +32,7 @@ ARG SOURCE_DATE_EPOCH=0
 WORKDIR /build
 COPY requirements/build.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/ca.crt \
-    python3 -m venv --without-pip env && python3 -m pip --python env install -q --require-hashes -r requirements/build.txt
+    python3 -m venv --without-pip env && python3 -m pip --python env install -q --no-compile --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY lrm_safety lrm_safety
 COPY services services
@@ -44,7 +44,7 @@ FROM tools AS service-packages
 COPY requirements/service.txt /build/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/ca.crt \
     python3 -m venv --without-pip /opt/lrm && \
-    python3 -m pip --python /opt/lrm install -q --no-deps --require-hashes -r /build/service.txt
+    python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --require-hashes -r /build/service.txt
 COPY requirements/slim.sh /build/
 RUN sh /build/slim.sh /opt/lrm
 
@@ -56,16 +56,16 @@ COPY requirements/build.txt requirements/worker-${ACCELERATOR}.txt /build/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ "${ACCELERATOR}" = cpu ]; then export PIP_EXTRA_INDEX_URL="${TORCH_CPU_INDEX}"; fi; \
     python3 -m venv --without-pip /build/env && \
-    python3 -m pip --python /build/env install -q --require-hashes -r /build/build.txt && \
-    python3 -m pip --python /opt/lrm install -q --no-deps --require-hashes -r /build/worker-${ACCELERATOR}.txt
+    python3 -m pip --python /build/env install -q --no-compile --require-hashes -r /build/build.txt && \
+    python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --require-hashes -r /build/worker-${ACCELERATOR}.txt
 
 FROM service-packages AS service-environment
 COPY --from=wheel /build/dist /build/dist
-RUN python3 -m pip --python /opt/lrm install -q --no-deps --no-index /build/dist/*.whl
+RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
 
 FROM worker-packages AS worker-environment
 COPY --from=wheel /build/dist /build/dist
-RUN python3 -m pip --python /opt/lrm install -q --no-deps --no-index /build/dist/*.whl
+RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
 
 FROM scratch AS runtime
 COPY --from=root / /

@@ -3,23 +3,23 @@
 set -eu
 cd "$1"/lib/python3*/site-packages
 
-# tests and headers
+# tests, headers, sources of compiled modules, stubs, symbols
 find . -type d \( -name tests -o -name SelfTest \) -path '*/*/*' -prune -exec rm -rf {} +
+find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h' \) -delete
 rm -rf pyarrow/include pyarrow/src numpy/_core/include numpy/_core/lib numpy/f2py numpy/random/lib
+find . -name '*.so*' -type f -not -path './*.libs/*' -exec strip --strip-unneeded {} +
 
-# Arrow: only Parquet files are read. Its libraries come once under each of up to three names: one is enough.
-rm -rf pyarrow/*flight* pyarrow/libarrow_s3.* pyarrow/_s3fs.* pyarrow/libarrow_gcs.* pyarrow/_gcsfs.*
+# Arrow: only Parquet files are read, from disk. Its library for Python comes under three names: one is enough.
+rm -rf pyarrow/*flight* pyarrow/libarrow_s3.* pyarrow/_s3fs.* pyarrow/_gcsfs.* pyarrow/_azurefs.* pyarrow/_hdfs.*
 for library in pyarrow/*.so.*.*.*; do
     short="${library%.*.*}"
-    for name in "$short" "${short%.*}"; do
-        if [ -e "$name" ] && cmp -s "$name" "$library"; then ln -sf "$(basename "$library")" "$name"; fi
-    done
+    for name in "$short" "${short%.*}"; do ln -sf "$(basename "$library")" "$name"; done
 done
-
-# the Kubernetes client a second time, for asyncio
-rm -rf kubernetes/aio
 
 # zstandard's second backend, for interpreters without C extensions
 rm -f zstandard/_cffi.* zstandard/backend_cffi.py
 
-find pyarrow zstandard tokenizers Crypto -name '*.so*' -type f -exec strip --strip-unneeded {} +
+# the Kubernetes client a second time, for asyncio; the rest is a thousand generated files: their bytecode is smaller
+rm -rf kubernetes/aio
+"$1"/bin/python -OO -m compileall -q -b --invalidation-mode unchecked-hash kubernetes
+find kubernetes -name '*.py' -delete
