@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from tests.conftest import SHARED_DATA, free_ports
@@ -14,7 +15,8 @@ from tests.conftest import SHARED_DATA, free_ports
 SCRIPTS = SHARED_DATA.parent / "tools" / "kubernetes"
 PROGRAMS = Path(os.environ.get("LRM_TEST_KUBERNETES") or "~/.cache/lrm-safety/kubernetes").expanduser()
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-READY_WITHIN_S = 60.0
+READY_WITHIN_S, STOPS_WITHIN_S = 60.0, 3.0
+NO_PORTS = ("--port=0", "--secure-port=0")  # of their own: another control plane on this machine has them
 
 
 def missing() -> str:
@@ -32,30 +34,47 @@ class ControlPlane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         port, etcd = _pair_of_ports()
-        env = {**os.environ, "PORT": str(port), "EP": str(etcd)}
+        env = {**os.environ, "PORT": str(port), "EP": str(etcd), "CM_ARGS": " ".join(NO_PORTS)}
         subprocess.run([SCRIPTS / "start.sh", PROGRAMS, folder], env=env, check=True, capture_output=True, timeout=120)
         self.kubeconfig = folder / "admin.kubeconfig"
+        with suppress(ProcessLookupError):  # it found its port taken, and has gone
+            os.kill(self._pid("sched"), signal.SIGKILL)
+        scheduler = [str(PROGRAMS / "kube-scheduler"), "--kubeconfig=sched.kubeconfig", "--leader-elect=false"]
+        self._start("sched", [*scheduler, *NO_PORTS])
 
     def stop(self) -> None:
+        pids = [int(path.read_text()) for path in self.folder.glob("*.pid")]
         subprocess.run([SCRIPTS / "stop.sh", self.folder], check=False, capture_output=True)
+        until = time.monotonic() + STOPS_WITHIN_S
+        for pid in pids:  # an API server that lost its etcd first would wait for it
+            while _is_alive(pid):
+                if time.monotonic() > until:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
 
     def kill_api(self) -> list[str]:
         """kill -9 of the API server; its command line, for `start_api`."""
-        pid = int((self.folder / "apiserver.pid").read_text())
+        pid = self._pid("apiserver")
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         os.kill(pid, signal.SIGKILL)
         return command
 
     def start_api(self, command: list[str]) -> None:
-        with (self.folder / "apiserver.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        (self.folder / "apiserver.pid").write_text(str(process.pid))
+        self._start("apiserver", command)
         until = time.monotonic() + READY_WITHIN_S
         while not self._is_ready():
             assert time.monotonic() < until, f"the API server did not come back; see {self.folder}/apiserver.log"
             time.sleep(0.2)
+
+    def _pid(self, name: str) -> int:
+        return int((self.folder / f"{name}.pid").read_text())
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        (self.folder / f"{name}.pid").write_text(str(process.pid))
 
     def _is_ready(self) -> bool:
         config = json.loads(self.kubeconfig.read_text())
@@ -67,6 +86,11 @@ class ControlPlane:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+
+def _is_alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _pair_of_ports() -> tuple[int, int]:
