@@ -7,6 +7,7 @@ The object store is a folder and the kubeconfig an administrator's: a process no
 import base64
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,27 @@ import grpc
 import pytest
 import yaml
 
-from lrm_safety import tls
-from lrm_safety.nouns import ListPluginsRequest
-from lrm_safety.settings import SERVICES, Settings
+from lrm_safety import artefacts, tls
+from lrm_safety.nouns import (
+    Checkpoint,
+    GetRunRequest,
+    Lineage,
+    ListPluginsRequest,
+    Run,
+    RunState,
+    TrainRequest,
+    WatchRunRequest,
+)
+from lrm_safety.settings import FIRST_PORT, SERVICES, Settings
+from lrm_safety.store import open_store
 from lrm_safety.v1.data_pb2_grpc import DataServiceStub
+from lrm_safety.v1.runs_pb2_grpc import RunsStub
+from lrm_safety.v1.trainer_pb2_grpc import TrainerServiceStub
 from tests.chart.rendering import CHART, helm_program
 from tests.cluster.conftest import Cluster, until
+from tests.trainer.conftest import Bench, examples, publish_examples, tiny_folder
+
+__all__ = ["tiny_folder"]  # a fixture
 
 RELEASE = "lrm-safety"
 VALUES = {
@@ -29,6 +45,7 @@ VALUES = {
     "autoscaling": {"enabled": False},
     "store": {"endpoint": "store.example.com:443", "secret": "store-keys"},
     "jobs": {"graceSeconds": 5},
+    "pools": {"cpu": {"cpus": 1, "memoryGib": 4}},
     "quotas": [{"name": "filler", "priority": "filler", "hard": {"requests.nvidia.com/gpu": 4}}],
 }
 NAMESPACED = (
@@ -46,6 +63,7 @@ NAMESPACED = (
 class Release:
     cluster: Cluster
     values: Path
+    store: str
 
     def helm(self, command: str, *arguments: str) -> str:
         """Raises AssertionError with helm's words."""
@@ -68,6 +86,9 @@ class Release:
         alive = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
         assert len(alive) == len(SERVICES)
         return {pod["metadata"]["labels"][label]: pod for pod in alive}
+
+    def address(self, service: str) -> str:
+        return f"{self.pods()[service]['status']['podIP']}:{FIRST_PORT + SERVICES.index(service)}"
 
     def certificates(self) -> dict[str, str]:
         return {
@@ -101,35 +122,50 @@ def release(cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
     cluster.api.ask("POST", cluster.path("secrets"), {"metadata": {"name": "store-keys"}, "stringData": keys})
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(VALUES))
-    yield Release(cluster, values)
+    yield Release(cluster, values, node.env["LRM_STORE"])
     node.env, node.own_addresses = before
 
 
-def test_a_life_of_a_release(release: Release, tmp_path: Path) -> None:
+@pytest.fixture
+def bench(release: Release, tmp_path: Path, tiny_folder: Path) -> Iterator[Bench]:
+    """The release's store, with a checkpoint and a dataset to train on; trainings wait for a word."""
+    settings = replace(Settings(), store=release.store)
+    store = open_store(settings)
+    base = artefacts.publish(store, "checkpoints", tiny_folder, Checkpoint(name="tiny", lineage=Lineage(origin="t")))
+    publish_examples(store, tmp_path, examples())
+    release.cluster.node.replaced = {"services.trainer.worker": "tests.cluster.scripted_worker"}
+    yield Bench(store, settings, base.name, "sums")
+    release.cluster.node.replaced = {}
+
+
+def test_a_life_of_a_release(release: Release, bench: Bench, tmp_path: Path) -> None:
     before = _left(release)
     notes = release.install("install")
     assert f"helm test {RELEASE}" in notes
-    _all_serve(release, tmp_path)
     first, certificates = release.pods(), release.certificates()
     assert set(certificates) == {f"{RELEASE}-tls-{each}" for each in (*SERVICES, "ca", "client")}
     assert release.objects("batch/jobs") == [], "hooks that went well are gone"
+    _refuses_who_has_no_certificate(release)
 
-    training = _start_job(release.cluster)
+    run = _train(release, bench, tmp_path)
     release.install("upgrade", "--set", "logLevel=DEBUG")
-    second = release.pods()
     assert release.setting("LRM_LOG_LEVEL") == "DEBUG"
-    assert {pod["metadata"]["uid"] for pod in first.values()} & {
-        pod["metadata"]["uid"] for pod in second.values()
-    } == set()
+    uids = [{pod["metadata"]["uid"] for pod in pods.values()} for pods in (first, release.pods())]
+    assert not uids[0] & uids[1]
     assert release.certificates() == certificates, "an upgrade keeps what is valid"
-    _all_serve(release, tmp_path)
+    bench.store.write("test/go", b"")
+    with _channel(release, "trainer", tmp_path) as channel:
+        *_, done = RunsStub(channel).WatchRun(WatchRunRequest(id=run.id), timeout=120)
+    assert (done.state, done.error) == (RunState.RUN_STATE_DONE, "")
+    assert done.epoch > run.epoch, "the new trainer owns it"
+    assert [job["metadata"]["name"] for job in release.objects("batch/jobs")] == [f"{run.id}-1"], (
+        "and began nothing anew"
+    )
 
     release.helm("rollback", "--wait")
     assert release.setting("LRM_LOG_LEVEL") == "INFO"
-    _all_serve(release, tmp_path)
-    (pod,) = [each for each in release.objects("pods") if each["metadata"]["labels"].get("job-name") == training]
-    assert pod["status"]["phase"] == "Running", "neither touches what runs"
-
+    bench.store.delete("test/go")
+    _train(release, bench, tmp_path, epochs=3)
     release.helm("uninstall", "--wait")
     keepers = {("secrets", name) for name in certificates}
     until(lambda: _left(release) - before, lambda left: left == keepers)
@@ -138,32 +174,32 @@ def test_a_life_of_a_release(release: Release, tmp_path: Path) -> None:
     assert _left(release) == before
 
 
-def _all_serve(release: Release, folder: Path) -> None:
-    """Each by its own certificate, and nobody by none."""
+def _train(release: Release, bench: Bench, folder: Path, **changes: object) -> Run:
+    """A training that goes on until the store holds test/go."""
+    with _channel(release, "trainer", folder) as channel:
+        run = TrainerServiceStub(channel).Train(TrainRequest(spec=bench.spec(**changes)), timeout=30)
+        ask = GetRunRequest(id=run.id)
+        until(lambda: RunsStub(channel).GetRun(ask, timeout=30), lambda seen: seen.progress.stage == "training")
+        return RunsStub(channel).GetRun(ask, timeout=30)
+
+
+@contextmanager
+def _channel(release: Release, service: str, folder: Path) -> Iterator[grpc.Channel]:
+    """To the service's pod, with the certificate that the release made for clients."""
     secret = release.cluster.api.ask("GET", release.cluster.path("secrets", f"{RELEASE}-tls-client"))
     certificates = folder / "tls"
     certificates.mkdir(exist_ok=True)
     for name, data in secret["data"].items():
         (certificates / name).write_bytes(base64.b64decode(data))
     settings, own_name = replace(Settings(), tls_dir=certificates), [("grpc.ssl_target_name_override", "localhost")]
-    host = release.pods()["data"]["status"]["podIP"]
-    with tls.open_channel(settings, f"{host}:50051", own_name) as channel:
-        assert DataServiceStub(channel).ListPlugins(ListPluginsRequest(kind="sources"), timeout=10).plugins
-    with grpc.insecure_channel(f"{host}:50051") as plain, pytest.raises(grpc.RpcError) as refused:
+    with tls.open_channel(settings, release.address(service), own_name) as channel:
+        yield channel
+
+
+def _refuses_who_has_no_certificate(release: Release) -> None:
+    with grpc.insecure_channel(release.address("data")) as plain, pytest.raises(grpc.RpcError) as refused:
         DataServiceStub(plain).ListPlugins(ListPluginsRequest(kind="sources"), timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-def _start_job(cluster: Cluster) -> str:
-    """As a service makes it, as far as the chart is concerned; returns its name when it runs."""
-    labels = {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/managed-by": "lrm-safety"}
-    container = {"name": "job", "image": "x", "command": ["sleep", "600"]}
-    pod = {"restartPolicy": "Never", "containers": [container], "serviceAccountName": f"{RELEASE}-job"}
-    template = {"metadata": {"labels": labels}, "spec": {**pod, "terminationGracePeriodSeconds": 5}}
-    job = {"metadata": {"name": "training-1", "labels": labels}, "spec": {"template": template}}
-    cluster.api.ask("POST", cluster.path("batch/jobs"), job)
-    until(lambda: cluster.api.ask("GET", cluster.path("batch/jobs", "training-1"))["status"].get("active"))
-    return "training-1"
 
 
 def _left(release: Release) -> set[tuple[str, str]]:
