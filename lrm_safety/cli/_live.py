@@ -62,12 +62,12 @@ class LiveStages:
         if progress.rate:
             words.append(f"{progress.rate:.2g} {progress.unit}/s")
         if progress.HasField("eta_s"):
-            words.append(f"ETA {_clock(progress.eta_s)}")
+            words.append(f"ETA {clock(progress.eta_s)}")
         words += [f"{key} {value:.3g}" for key, value in sorted(progress.metrics.items())]
         return "  ".join(word for word in words if word)
 
     def _elapsed(self, name: str) -> str:
-        return f"[dim]{_clock(time.monotonic() - self._began.get(name, time.monotonic()))}[/]"
+        return f"[dim]{clock(time.monotonic() - self._began.get(name, time.monotonic()))}[/]"
 
     def _put(self, name: str, mark: str, bar: ProgressBar | None, text: str) -> None:
         now = time.monotonic()
@@ -89,7 +89,7 @@ class LiveStages:
         return table
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lrm_safety import observe, outages
-from lrm_safety.errors import Cancelled, InvalidInput, NotFound, Unavailable
+from lrm_safety.errors import Cancelled, Conflict, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobRunner, JobSpec, JobState, JobStatus
 from lrm_safety.nouns import Checkpoint, Run, reference
 from lrm_safety.runs import OwnedRun
@@ -42,15 +42,17 @@ class JobRun:
             log.warning("job_lost", run=run.id, attempt=attempt, lost=lost + 1)
             observe.count("lrm_job_lost_total", kind=run.id.rsplit("-", 1)[0])
             attempt += 1
+        last = self._status(run.id, attempt - 1)
+        reason = last.reason if last and last.reason else "is memory short?"
         raise Unavailable(
-            f"the job of {run.id} was killed {MAX_LOST + 1} times (is memory short?); its log is "
+            f"the job of {run.id} was killed {MAX_LOST + 1} times ({reason}); its log is "
             f"jobs/{job_id(run.id, attempt - 1)}/log in the store; asking again goes on from the last resume point"
         )
 
     def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> Checkpoint | None:
         """Until the job has ended: what came out, or None when it was lost. Raises the error it reported."""
         job = self.make(run.described(), attempt)
-        status = self.runner.submit(job)
+        status = self._submit(job)
         meter = Meter(run.store, job, run.described().tenant, self._gpu_hour_price(job))
         while not status.has_ended:
             self._mirror(run, ledger, status)
@@ -72,6 +74,14 @@ class JobRun:
             raise type(error)(f"{error} (log: jobs/{status.id}/log in the store)")
         return ledger.read_result()
 
+    def _submit(self, job: JobSpec) -> JobStatus:
+        try:
+            return self.runner.submit(job)
+        except Conflict:  # made by a release whose sizes or commands differ from ours: it goes on as it is
+            if (status := self._status_of(job.id)) is None:
+                raise
+            return status
+
     def _gpu_hour_price(self, job: JobSpec) -> float:
         return self.runner.machine(job.node_pool).gpu_hour_price if job.gpus else 0.0
 
@@ -91,8 +101,11 @@ class JobRun:
         return attempt
 
     def _status(self, run: str, attempt: int) -> JobStatus | None:
+        return self._status_of(job_id(run, attempt))
+
+    def _status_of(self, job: str) -> JobStatus | None:
         try:
-            return self.runner.status(job_id(run, attempt))
+            return self.runner.status(job)
         except NotFound:
             return None
 

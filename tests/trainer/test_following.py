@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lrm_safety.errors import InvalidInput, NotFound
+from lrm_safety.errors import Conflict, InvalidInput, NotFound
 from lrm_safety.jobs import JobSpec, JobState, JobStatus
 from lrm_safety.nouns import Checkpoint, RunSpec, RunState, TrainingSpec, has_ended
 from lrm_safety.runs import RunHost, run_id
@@ -23,6 +23,7 @@ class ScriptedRunner:
         self.jobs: dict[str, list[JobState]] = {}
         self.submitted: list[str] = []
         self.exit_code: int | None = None
+        self.reason = ""
 
     def submit(self, spec: JobSpec) -> JobStatus:
         if spec.id not in self.jobs:
@@ -35,7 +36,7 @@ class ScriptedRunner:
             raise NotFound(job_id)
         states = self.jobs[job_id]
         state = states.pop(0) if len(states) > 1 else states[0]
-        status = JobStatus(job_id, state, exit_code=self.exit_code, waiting="for a GPU")
+        status = JobStatus(job_id, state, exit_code=self.exit_code, waiting="for a GPU", reason=self.reason)
         if status.has_ended:
             self.on_end(job_id)
         return status
@@ -100,6 +101,23 @@ def test_a_killed_job_is_replaced_twice_at_most(follow):
     assert runner.submitted == [f"{run.id}-{attempt}" for attempt in (1, 2, 3)]
     assert "killed 3 times" in run.error
     assert f"jobs/{run.id}-3/log" in run.error
+
+
+def test_the_reason_of_the_last_end_is_passed_on(follow):
+    runner = ScriptedRunner([FAILED], [FAILED], [FAILED])
+    runner.reason = "it used more memory than it asked for (8192Mi)"
+    assert "killed 3 times (it used more memory than it asked for (8192Mi))" in follow(runner).error
+
+
+def test_a_job_that_an_earlier_release_made_differently_is_adopted(store, follow):
+    class Stricter(ScriptedRunner):
+        def submit(self, spec):
+            raise Conflict(f"another job {spec.id}, which asks for something else")
+
+    id_ = run_id("training", RunSpec(training=TrainingSpec(name="tuned")))
+    runner = Stricter(on_end=finish(store))
+    runner.jobs = {f"{id_}-1": [RUNNING, RUNNING, DONE]}
+    assert follow(runner).state == RunState.RUN_STATE_DONE
 
 
 def test_asking_again_makes_a_new_attempt(store, follow):
