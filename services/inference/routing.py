@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from lrm_safety.chat_client import ChatRequest
 
 BOUND = 1.25  # times the mean in flight that a replica may have
+# In a simulation of two judges and eight attacks on four replicas, 256 to 1,024 found most in the caches: 64 characters
+# are the template's own words, so load alone decides; 2,048 reach past the rubrics, so each prompt goes its own way.
 PREFIX_CHARS = 1024
 
 
