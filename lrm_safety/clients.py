@@ -21,7 +21,13 @@ MESSAGE_BYTES = 64 * 1024 * 1024
 RETRY_AFTER_S = (0.2, 0.5, 1.0)
 AWAY_S, AWAY_HERE_S = 300.0, 20.0  # how long a service may be away: in a cluster it is started again, here it is not
 _BROKEN_OFF = ("Socket closed", "Connection reset", "Stream removed", "GOAWAY", "Broken pipe")
+KEEPALIVE = [  # a peer that vanished with its node, without a word, is noticed within a minute
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 CHANNEL_OPTIONS = [
+    *KEEPALIVE,
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.enable_retries", 0),  # a stream that gRPC retries on a server that has died can wait for ever

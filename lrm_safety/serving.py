@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lrm_safety import observe, tenancy, tls
-from lrm_safety.clients import MESSAGE_BYTES
+from lrm_safety.clients import KEEPALIVE, MESSAGE_BYTES
 from lrm_safety.errors import Conflict, InvalidInput, LrmError
 from lrm_safety.settings import Settings
 
@@ -68,6 +68,8 @@ def start(name: str, register: Register, settings: Settings) -> Server:
         ThreadPoolExecutor(_THREADS, thread_name_prefix=name),
         interceptors=[_Edge(name, is_tls=settings.tls_dir is not None)],
         options=[
+            *KEEPALIVE,
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # more often is taken for an attack
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from lrm_safety import runs
 from lrm_safety.errors import Conflict, InvalidInput, NotFound
@@ -173,3 +174,35 @@ def test_kill_minus_nine_three_times_loses_nothing(tmp_path: Path) -> None:
 def test_no_such_run(store: ObjectStore) -> None:
     with pytest.raises(NotFound, match="lrm runs list"):
         read_run(store, "dataset-0")
+
+
+def test_what_stands_still_is_measured(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "HEARTBEAT_S", 0.05)
+    go, done = threading.Event(), threading.Event()
+
+    def work(run: OwnedRun) -> str:
+        run.progress("count", 1, 2, "rows")
+        go.wait(10)
+        run.waiting("for a GPU")
+        done.wait(10)
+        return "x@5"
+
+    def metric(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, {"kind": "dataset", **labels}) or 0.0
+
+    def active(state: str) -> float:
+        return metric("lrm_run_active", state=f"RUN_STATE_{state}")
+
+    host = RunHost(store)
+    run = host.start("dataset", SPEC, work)
+    time.sleep(0.4)
+    assert (active("RUNNING"), active("QUEUED")) == (1, 0)
+    assert 0.2 < metric("lrm_run_progress_age_seconds") < 5 and metric("lrm_run_waiting_seconds") == 0
+    go.set()
+    time.sleep(0.4)
+    assert (active("RUNNING"), active("QUEUED")) == (0, 1)
+    assert 0.2 < metric("lrm_run_waiting_seconds") < 5 and metric("lrm_run_progress_age_seconds") == 0
+    done.set()
+    ended(host, run)
+    time.sleep(0.2)
+    assert active("RUNNING") == active("QUEUED") == metric("lrm_run_waiting_seconds") == 0

@@ -19,10 +19,11 @@ from lrm_safety import serving, tls
 from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Conflict, Denied, InvalidInput, Unavailable
-from lrm_safety.nouns import ListPluginsRequest, ListPluginsResponse, ScoreRequest
+from lrm_safety.nouns import BuildDatasetRequest, ListPluginsRequest, ListPluginsResponse, ScoreRequest
 from lrm_safety.settings import SERVICES, Settings, process_env
 from services import certificates, health
 from services.certificates import Folders, Secrets, Wanted, ensure
+from services.data import service as data_service
 from tests.conftest import free_ports
 from tests.fakes.kubernetes_api import KubernetesApi
 from tests.test_serving import register
@@ -168,6 +169,18 @@ def test_the_expiry_is_a_metric_and_what_changes_things_is_logged(
     (line,) = [line for line in text.splitlines() if line.startswith("lrm_certificate_expires_timestamp_seconds ")]
     assert float(line.split()[1]) == pytest.approx((NOW + timedelta(days=365)).timestamp(), abs=2)
     assert "rpc_asked" not in capfd.readouterr().out, "reading is not logged"
+
+
+def test_who_asked_for_what_is_logged_also_when_it_is_refused(
+    serve: Callable[..., serving.Server], shelf: Path, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serve("data", data_service.register, tls_dir=shelf / "data")
+    clients = Clients(replace(settings, tls_dir=shelf / "client", team="red"))
+    with pytest.raises(InvalidInput):
+        rpc(clients.data.BuildDataset, BuildDatasetRequest())
+    clients.close()
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "rpc_asked" in line]
+    assert all(words in line for words in ("BuildDataset", "client", "red"))
 
 
 def test_plain_text_stays_on_this_machine(settings: Settings) -> None:

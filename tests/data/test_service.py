@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from lrm_safety import artefacts
+from lrm_safety import adoption, artefacts
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound
+from lrm_safety.jsonl import dumps
 from lrm_safety.nouns import (
     BuildDatasetRequest,
     Checkpoint,
@@ -19,13 +20,17 @@ from lrm_safety.nouns import (
     ListPluginsRequest,
     ReadExamplesRequest,
     Run,
+    RunSpec,
     RunState,
     WatchRunRequest,
     reference,
 )
+from lrm_safety.pipeline import follow
+from lrm_safety.runs import run_id
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import service
+from services.data.build import plan
 from tests.data.files import dataset, jsonl, part
 
 
@@ -147,3 +152,42 @@ def test_star1_and_the_demo_corpus_together(data: Clients, shared_data: Path) ->
         "nocot": (1000, 50),
     }
     assert time.monotonic() - started < 30
+
+
+def test_in_a_cluster_a_build_without_an_owner_goes_on(
+    serve: Callable, clients: Clients, settings: Settings, store: ObjectStore, tmp_path: Path, monkeypatch
+) -> None:
+    """From its spec alone; and one whose file has changed says so, and is another run when it is asked for again."""
+    monkeypatch.setattr(adoption, "EVERY_S", 0.1)
+    path = jsonl(tmp_path / "a.jsonl", [{"prompt": "1?", "answer": "b"}])
+    planned = plan(dataset(part(path, name="rows")), settings, store)
+    run = Run(kind="dataset", spec=RunSpec(dataset=planned.spec), epoch=1, updated_at=1)
+    run.id = run_id("dataset", run.spec, *planned.inputs)
+
+    def leave_alone() -> None:
+        for name in ("spec", "state"):
+            store.write(f"runs/{run.id}/{name}.json", dumps(run).encode())
+        store.write(f"runs/{run.id}/epochs/000001.json", b"elsewhere 1 1 1")
+        store.write(f"open/{run.id}", b"")
+
+    leave_alone()
+    serve("data", service.register, jobs="cluster")
+    *_, last = rpc_stream(clients.runs("data").WatchRun, WatchRunRequest(id=run.id), timeout_s=30)
+    assert (last.state, last.epoch) == (RunState.RUN_STATE_DONE, 2), last.error
+
+    for key in list(store.list(f"runs/{run.id}/")):
+        store.delete(key)
+    jsonl(tmp_path / "a.jsonl", [{"prompt": "2?", "answer": "b"}])
+    leave_alone()
+    shown: list[Run] = []
+
+    def ask() -> Run:
+        """At first the run as it was asked for; then whatever the service makes of it now."""
+        if not shown:
+            return run
+        return rpc(clients.data.BuildDataset, BuildDatasetRequest(spec=dataset(part(path, name="rows"))))
+
+    followed = follow(clients, "data", ask, shown.append)
+    changed = next(each for each in shown if each.state == RunState.RUN_STATE_FAILED)
+    assert changed.id == run.id and changed.error.endswith(adoption.CHANGED)
+    assert followed.state == RunState.RUN_STATE_DONE and followed.id != run.id
