@@ -4,13 +4,16 @@ import time
 
 import pytest
 
-from lrm_safety.errors import Conflict, InvalidInput, NotFound
+from lrm_safety import jsonl, outages
+from lrm_safety.adoption import Adoption
+from lrm_safety.errors import Conflict, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobSpec, JobState, JobStatus
-from lrm_safety.nouns import Checkpoint, RunSpec, RunState, TrainingSpec, has_ended
-from lrm_safety.runs import RunHost, run_id
+from lrm_safety.nouns import Checkpoint, Run, RunSpec, RunState, TrainingSpec, has_ended
+from lrm_safety.runs import RunHost, read_run, run_id
 from services.trainer import following
 from services.trainer.following import JobRun
 from services.trainer.ledger import Ledger
+from tests.bench.test_evaluate import wait_for
 
 DONE, FAILED, RUNNING = JobState.DONE, JobState.FAILED, JobState.RUNNING
 
@@ -152,7 +155,7 @@ def test_cancel_ends_the_job(store, follow):
     runner = ScriptedRunner([RUNNING])
     run = follow(runner, until=lambda run: run.progress.stage == "starting")
     store.write(f"runs/{run.id}/cancel", b"")
-    assert follow(runner).state == RunState.RUN_STATE_CANCELLED
+    wait_for(lambda: read_run(store, run.id).state == RunState.RUN_STATE_CANCELLED)
     assert runner.jobs[f"{run.id}-1"] == [JobState.CANCELLED]
 
 
@@ -163,3 +166,37 @@ def test_a_job_that_is_there_is_adopted(store, follow):
     run = follow(runner)
     assert run.state == RunState.RUN_STATE_DONE
     assert runner.submitted == []
+
+
+def test_an_orphan_of_a_cluster_finds_its_job_again(store):
+    """Its trainer is gone; the job is not. Another trainer adopts the run, and asks for no job."""
+    asked = RunSpec(training=TrainingSpec(name="tuned"))
+    run = Run(id=run_id("training", asked), kind="training", spec=asked, epoch=1)
+    store.write(f"runs/{run.id}/spec.json", jsonl.dumps(run).encode())
+    store.write(f"runs/{run.id}/epochs/000001.json", b"elsewhere 1 1 1")
+    store.write(f"open/{run.id}", b"")
+    runner = ScriptedRunner(on_end=finish(store))
+    runner.jobs = {f"{run.id}-1": [RUNNING, RUNNING, DONE]}
+    work = JobRun(runner, lambda run, attempt: JobSpec(id=f"{run.id}-{attempt}", command=["x"]), patience_s=60)
+    Adoption(RunHost(store, is_adopted=True), {"training": lambda run: work}).look()
+    wait_for(lambda: read_run(store, run.id).state == RunState.RUN_STATE_DONE)
+    assert (runner.submitted, read_run(store, run.id).epoch) == ([], 2)
+
+
+def test_in_a_cluster_a_runner_or_a_store_may_be_away_for_a_while(store, monkeypatch):
+    monkeypatch.setattr(outages, "PAUSE_S", 0.05)
+    runner = ScriptedRunner([RUNNING, RUNNING, DONE], on_end=finish(store))
+    silent = iter([True, False, True, False, False])
+    status = runner.status
+
+    def moody(job_id):
+        if next(silent, False):
+            raise Unavailable("the API server does not answer")
+        return status(job_id)
+
+    runner.status = moody
+    work = JobRun(runner, lambda run, attempt: JobSpec(id=f"{run.id}-{attempt}", command=["x"]), patience_s=60)
+    host = RunHost(store, is_adopted=True)
+    run = host.start("training", RunSpec(training=TrainingSpec(name="tuned")), work)
+    wait_for(lambda: host.get(run.id).state == RunState.RUN_STATE_DONE)
+    assert len(runner.submitted) == 1
