@@ -31,11 +31,9 @@ class JobRun:
     def __call__(self, run: OwnedRun) -> str:
         """The Checkpoint's reference. Raises what the job raised; Unavailable when it was lost too often."""
         ledger = Ledger(run.store, run.id)
-        attempt = self._first_attempt(ledger)
+        attempt = outages.get_over(run, partial(self._first_attempt, ledger), self.patience_s)
         for lost in range(MAX_LOST + 1):
-            result = ledger.read_result()
-            if result is None:
-                result = outages.get_over(run, partial(self._follow, run, ledger, attempt), self.patience_s)
+            result = outages.get_over(run, partial(self._outcome, run, ledger, attempt), self.patience_s)
             if result is not None:
                 _show(run, ledger)
                 return reference(result.name, result.digest)
@@ -48,6 +46,10 @@ class JobRun:
             f"the job of {run.id} was killed {MAX_LOST + 1} times ({reason}); its log is "
             f"jobs/{job_id(run.id, attempt - 1)}/log in the store; asking again goes on from the last resume point"
         )
+
+    def _outcome(self, run: OwnedRun, ledger: Ledger, attempt: int) -> Checkpoint | None:
+        """What came out, now or before; None when the job was lost."""
+        return ledger.read_result() or self._follow(run, ledger, attempt)
 
     def _follow(self, run: OwnedRun, ledger: Ledger, attempt: int) -> Checkpoint | None:
         """Until the job has ended: what came out, or None when it was lost. Raises the error it reported."""
