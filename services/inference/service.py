@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from lrm_safety import observe, serving, tenancy
-from lrm_safety.errors import InvalidInput, LrmError
+from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobRunner, open_runner
 from lrm_safety.nouns import (
     Completion,
@@ -78,7 +78,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             work = self._generator.generate(
                 target, list(request.prompts), request.sampling, lambda: self._endpoints.replicas(name)
             )
-            context.add_callback(work.cancel)
+            if not context.add_callback(work.cancel):  # gone while we waited
+                work.cancel()
             yield from work
 
 
@@ -97,8 +98,8 @@ class Beat:
         while not self._stopped.wait(self._every_s):
             try:
                 self._work()
-            except LrmError as error:  # a store that is away: the next beat tries again
-                log.warning("beat_failed", work=self._work.__name__, error=str(error))
+            except Exception as error:  # noqa: BLE001  whatever it was, the next beat tries again
+                log.warning("beat_failed", work=self._work.__name__, kind=type(error).__name__, error=str(error))
 
 
 def check(sampling: Sampling) -> None:
