@@ -240,12 +240,12 @@ class ClusterRunner:
             log.warning("old_jobs_not_deleted", error=str(error))
 
     def _delete(self, job_id: str, pods: Sequence[Object], grace_s: int) -> None:
-        """A Job's pods first, with this grace; a Deployment first, or it would make new ones."""
+        """The owner first, or it would make new pods for those that go; then a Job's pods, with this grace."""
         self._kube.delete(DEPLOYMENTS, job_id)
+        self._kube.delete(JOBS, job_id)
         for pod in pods:
             if any(each["kind"] == "Job" for each in pod["metadata"].get("ownerReferences") or []):
                 self._kube.delete(PODS, name_of(pod), grace_s)
-        self._kube.delete(JOBS, job_id)
 
     def _wait_until_gone(self, job_id: str, known: Sequence[Object], grace_s: int) -> list[Object]:
         """The pods as they were last seen."""

@@ -95,6 +95,20 @@ def test_deleted_by_somebody_else(machine: Machine, either: Cluster):
     assert "deleted" in status.reason
 
 
+def test_a_cancelled_job_gets_no_second_pod(machine: Machine, either: Cluster):
+    """The Job controller replaces pods that go; a replacement would train beside the one that writes its checkpoint."""
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+    )
+    job = machine.submit(program)
+    machine.wait_for_log(job, "up")
+    listed = either.api.ask("GET", either.path("pods"))
+    status = machine.runner.cancel(job, grace_s=1)
+    assert (status.state, status.exit_code) == (JobState.CANCELLED, 137)
+    told = either.api.watch(either.path("pods"), listed["metadata"]["resourceVersion"], 1)
+    assert {pod["metadata"]["name"] for _, pod in told} == {pod["metadata"]["name"] for pod in listed["items"]}
+
+
 def test_a_server_of_two_replicas_says_where_both_are(cluster: Cluster, settings: Settings, tmp_path: Path):
     """Only those that are ready, and none once it was cancelled."""
     cluster.node.own_addresses = True

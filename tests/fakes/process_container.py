@@ -23,6 +23,7 @@ from tests.fakes.process_probe import passes
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+LOOK_EVERY_S = 0.02  # at a process that is asked to stop
 PROBE_EVERY_S = 0.3  # quicker than a kubelet, whose shortest is 1 s
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` is ours, as an image has its own
 
@@ -88,19 +89,21 @@ class Container:
         self.is_ready = False
         return self._end(code, self.reason or ("Error" if code else "Completed"), "", started)
 
-    def stop(self, grace_s: float, env: Mapping[str, str]) -> None:
-        """SIGTERM to the main process, SIGKILL to all after the grace. Returns at once when it has ended."""
-        process, until = self._process, time.monotonic() + grace_s
+    def stop(self, until: Callable[[], float], env: Mapping[str, str]) -> None:
+        """SIGTERM to the main process, SIGKILL to all at the time (monotonic) that `until` says; it may come nearer."""
+        process = self._process
         if process is None or process.poll() is not None:
             return
         hook = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("exec")
-        with suppress(subprocess.TimeoutExpired, OSError):
-            if hook and grace_s:
-                subprocess.run(hook["command"], env=dict(env), timeout=grace_s, check=False, capture_output=True)
+        with suppress(OSError):
+            if hook and until() > time.monotonic():
+                before = subprocess.Popen(hook["command"], env=dict(env), stdout=subprocess.DEVNULL)
+                _wait(before, until)
+                before.kill()
+                before.wait()
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, until - time.monotonic()))
+        _wait(process, until)
         self.kill("")
 
     def kill(self, reason: str) -> None:
@@ -155,6 +158,11 @@ class Container:
 def expand(text: str, env: Mapping[str, str]) -> str:
     """$(NAME) replaced where the name is known; $$ is one $."""
     return VARIABLE.sub(lambda match: "$" if match[0] == "$$" else env.get(match[1], match[0]), text)
+
+
+def _wait(process: "subprocess.Popen[bytes]", until: Callable[[], float]) -> None:
+    while process.poll() is None and time.monotonic() < until():
+        time.sleep(LOOK_EVERY_S)
 
 
 def _allowed_s(startup: Json | None) -> float:

@@ -1,6 +1,7 @@
 """A pod as processes of this machine: volumes as folders, init containers in order, containers, their state."""
 
 import base64
+import math
 import re
 import threading
 import time
@@ -38,17 +39,24 @@ class ProcessPod:
         self.containers = [Container(each, self.address) for each in self.spec["containers"]]
         self.is_over = False
         self._stopping = threading.Event()
-        self._telling = threading.Lock()
+        self._until = math.inf  # monotonic: when what still runs is killed
+        self._telling, self._lock = threading.Lock(), threading.Lock()
         self._env: dict[str, Mapping[str, str]] = {}
         self._started = _now()
         self.thread = threading.Thread(target=self._live, daemon=True)
         self.thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """As asked by the pod's deletion: in order, then by force; the pod's object goes when all have ended."""
-        if not self._stopping.is_set():
+        """As asked by the pod's deletion: in order, then by force; the pod's object goes when all have ended.
+
+        Asked again, the time left may become shorter, as a later deletion with less grace wants it.
+        """
+        self._until = min(self._until, time.monotonic() + grace_s)
+        with self._lock:
+            is_first = not self._stopping.is_set()
             self._stopping.set()
-            threading.Thread(target=self._stop, args=(grace_s,), daemon=True).start()
+        if is_first:
+            threading.Thread(target=self._stop, daemon=True).start()
 
     def kill(self, reason: str = "") -> None:
         for container in [*self.inits, *self.containers]:
@@ -57,10 +65,10 @@ class ProcessPod:
     def find(self, container: str) -> Container | None:
         return next((each for each in [*self.inits, *self.containers] if each.spec["name"] == container), None)
 
-    def _stop(self, grace_s: float) -> None:
+    def _stop(self) -> None:
         with ThreadPoolExecutor(8) as pool:
             for each in [*self.inits, *self.containers]:
-                pool.submit(each.stop, grace_s, self._env.get(each.spec["name"], {}))
+                pool.submit(each.stop, lambda: self._until, self._env.get(each.spec["name"], {}))
         self.thread.join()
         self.node.forget(self)
 
