@@ -171,7 +171,7 @@ def test_idle_engines_stop_and_wake_once(
     replica: Callable[..., Replica], pods: Pods, store: ObjectStore, publish: Publish
 ) -> None:
     publish("one")
-    services = [replica(), replica()]
+    services = [replica(4), replica(4)]
     first = services[0].deploy(replicas=2)
     for service in services:
         service.wait_until(READY)
@@ -179,7 +179,7 @@ def test_idle_engines_stop_and_wake_once(
     for service in services:
         service.endpoints.round()
     assert services[1].endpoints.get("e").state == READY  # used a moment ago, by the other
-    time.sleep(1.5)
+    time.sleep(4.2)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda service: service.endpoints.round(), services))
         assert services[0].endpoints.get("e").state == IDLE
