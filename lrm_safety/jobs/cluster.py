@@ -7,7 +7,7 @@ and its outcome there, and only then may its objects go. So nothing depends on t
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from lrm_safety import observe
 from lrm_safety.errors import Conflict, Denied, InvalidInput, LrmError, NotFound, Unavailable
@@ -244,8 +244,7 @@ class ClusterRunner:
         self._kube.delete(DEPLOYMENTS, job_id)
         self._kube.delete(JOBS, job_id)
         for pod in pods:
-            if any(each["kind"] == "Job" for each in pod["metadata"].get("ownerReferences") or []):
-                self._kube.delete(PODS, name_of(pod), grace_s)
+            self._hasten(pod, grace_s)
 
     def _wait_until_gone(self, job_id: str, known: Sequence[Object], grace_s: int) -> list[Object]:
         """The pods as they were last seen."""
@@ -273,8 +272,11 @@ class ClusterRunner:
         raise Unavailable(f"job {job_id} is cancelled, but pods of it are still on {', '.join(nodes)}: does it answer?")
 
     def _hasten(self, pod: Object, grace_s: int) -> None:
-        """A pod that goes because its owner went has its own, longer grace."""
-        if is_ending(pod) and pod["metadata"].get("deletionGracePeriodSeconds", 0) > grace_s:
+        """A pod that goes because its owner went has its own, longer grace. A Deployment's must be told so first."""
+        owners = pod["metadata"].get("ownerReferences") or []
+        goes_alone = is_ending(pod) or not any(each["kind"] == "Job" for each in owners)
+        left_s = pod["metadata"].get("deletionGracePeriodSeconds", 0) if goes_alone else inf
+        if left_s > grace_s:
             self._kube.delete(PODS, name_of(pod), grace_s)
 
 

@@ -1,8 +1,8 @@
 """For what a job of the cluster waits, as one sentence that says what to do: pure functions over what the API shows.
 
-Every answer goes on from "it waits:", as in "for 1 nvidia.com/gpu: …". The scheduler's words are in a pod's PodScheduled
-condition, a node's in its containers' states, a queue's in Kueue's Workload; a refused pod is in nobody's status, so
-the namespace's quotas are compared with what the job asks for.
+Every answer goes on from "it waits:", as in "for 1 nvidia.com/gpu: …". The scheduler's words are in a pod's
+PodScheduled condition, a node's in its containers' states, a queue's in Kueue's Workload; a refused pod is in nobody's
+status, so the namespace's quotas are compared with what the job asks for.
 """
 
 import re

@@ -108,7 +108,7 @@ def test_the_deadline(machine: Machine):
 
 def test_a_gpu_is_waited_for_until_there_is_one(machine: Machine, node: ProcessNode):
     job = machine.submit("print('on a GPU')", gpus=1, node_pool="gpu")
-    assert "for 1 nvidia.com/gpu: 1 node has too little" in machine.wait_until_it_waits(job).waiting
+    wait_until(lambda: "for 1 nvidia.com/gpu: 1 node has too little" in machine.runner.status(job).waiting)
     node.set_capacity({"nvidia.com/gpu": "1"})
     assert machine.wait(job).state is JobState.DONE
     assert machine.runner.machine("gpu").gpu_hour_price == 2.5
@@ -129,7 +129,7 @@ def test_a_quota_is_named(machine: Machine, core: client.CoreV1Api):
         "default", {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "500m"}}}
     )
     job = machine.submit("", cpus=1)
-    assert "for quota team of its namespace: 0 of 500m requests.cpu" in machine.wait_until_it_waits(job).waiting
+    wait_until(lambda: "for quota team of its namespace: 0 of 500m requests.cpu" in machine.runner.status(job).waiting)
 
 
 def test_it_is_known_for_ever_after_its_objects_are_gone(machine: Machine, kube: Kube):

@@ -202,7 +202,7 @@ def test_what_does_not_fit_waits_and_says_for_what(machine: Machine):
     second = machine.submit("print('my turn')", cpus=1)
     small = machine.submit("print('I fit')", cpus=0)
     assert machine.wait(small).state is JobState.DONE
-    assert "for 1 cpu" in machine.wait_until_it_waits(second).waiting
+    wait_until(lambda: "for 1 cpu" in machine.runner.status(second).waiting)
     machine.runner.cancel(first)
     assert machine.wait(second).state is JobState.DONE
     assert machine.runner.logs(second) == "my turn"
@@ -215,8 +215,7 @@ def test_memory_is_shared_out_too(machine: Machine):
     first = machine.submit(SLEEP, memory_gib=most)
     machine.wait(first, JobState.RUNNING)
     second = machine.submit(SLEEP, memory_gib=most)
-    status = machine.wait_until_it_waits(second)
-    assert "memory" in status.waiting
+    wait_until(lambda: "memory" in machine.runner.status(second).waiting)
 
 
 def test_cancel_of_a_queued_job(machine: Machine, tmp_path: Path):
