@@ -21,7 +21,7 @@ ACCELERATOR ?= cuda
 .PHONY: help setup protos check format test test-chart test-cluster chart browser demo up down images lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.ready .venv-vllm/.ready .venv-protos/.ready ## Make the environments: services and training, the engine, the generator
 

@@ -66,11 +66,9 @@ def test_a_job_waits_for_a_gpu_and_runs_when_a_node_has_one(machine: Machine, ei
     either.node.set_capacity({"nvidia.com/gpu": "0"})
     spec = machine.spec("print('on a GPU')", gpus=1, node_pool="gpu")
     machine.runner.submit(spec)
-    said = machine.wait_until_it_waits(spec.id)
     wait_until(lambda: "nvidia.com/gpu" in machine.runner.status(spec.id).waiting)
-    said = machine.runner.status(spec.id)
-    assert said.state is JobState.QUEUED
-    assert "for 1 nvidia.com/gpu: 1 node has too little nvidia.com/gpu free" in said.waiting
+    said = machine.wait_until_it_waits(spec.id).waiting
+    assert "for 1 nvidia.com/gpu: 1 node has too little nvidia.com/gpu free" in said
     either.node.set_capacity({"nvidia.com/gpu": "1"})
     assert machine.wait(spec.id).state is JobState.DONE
     assert machine.runner.logs(spec.id) == "on a GPU"
