@@ -57,7 +57,7 @@ class Endpoints:
         self._placement = Placement(store, runner, settings)
         self._states = States(self._attempts, self._placement, runner, probe)
         self._spending = Spending(store)
-        self.uses = Uses(store, min(30.0, settings.engine_idle_s / 3 or 30.0))
+        self.uses = Uses(store, min(30.0, settings.engine_idle_s / 3 or 30.0), self._placement.is_cluster)
         self._deploying = threading.Lock()
         self._waiting: dict[str, threading.Lock] = defaultdict(threading.Lock)  # one of many waiters asks
         self._awaited: dict[str, float] = {}  # job -> since when somebody waits for it

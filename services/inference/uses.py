@@ -4,6 +4,7 @@
 
 Memory knows our own Generates exactly; the object is written when a quiet engine is used again, at most every
 `every_s` while it is, and when it has been quiet for a moment. A busy word that is not renewed is a dead replica's.
+On one machine we are the only replica, and memory is enough.
 """
 
 import json
@@ -23,8 +24,8 @@ _LOOK_S = 0.2
 
 
 class Uses:
-    def __init__(self, store: ObjectStore, every_s: float = 30.0) -> None:
-        self._store, self.every_s = store, every_s
+    def __init__(self, store: ObjectStore, every_s: float, is_shared: bool) -> None:
+        self._store, self.every_s, self._is_shared = store, every_s, is_shared
         self._replica = uuid4().hex[:12]
         self._lock = threading.Lock()
         self._in_flight: Counter[str] = Counter()
@@ -67,10 +68,12 @@ class Uses:
         with self._lock:
             self._said.pop(job, None)
             self._last.pop(job, None)
-        for key in self._store.list(f"uses/{job}/"):
+        for key in list(self._store.list(f"uses/{job}/")) if self._is_shared else ():
             self._store.delete(key)
 
     def _say_when_due(self, job: str) -> None:
+        if not self._is_shared:
+            return
         now = time.time()
         with self._lock:
             busy = self._in_flight[job] > 0
@@ -90,7 +93,7 @@ class Uses:
         with self._lock:
             busy, last = self._in_flight[job] > 0, self._last.get(job, 0.0)
         yield (now if busy else last), busy
-        for key in self._store.list(f"uses/{job}/"):
+        for key in self._store.list(f"uses/{job}/") if self._is_shared else ():
             if key.endswith(self._replica):
                 continue
             word = json.loads(self._store.read(key))

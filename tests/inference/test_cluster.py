@@ -32,6 +32,7 @@ from services.inference.cache import CompletionCache
 from services.inference.endpoints import Endpoints
 from services.inference.generate import Generator
 from services.inference.routing import PREFIX_CHARS
+from services.inference.uses import Uses
 from tests.conftest import free_ports
 from tests.inference.conftest import Publish
 from tests.inference.pods import Pods
@@ -227,6 +228,13 @@ def test_retiring_lets_work_in_flight_end(replica: Callable[..., Replica], pods:
         assert asked.result(20)[0].answer
         _wait(lambda: bool(others.endpoints.uses.renew() or retired.done()))
     assert pods.cancelled == [pods.submitted[0].id]
+
+
+def test_a_replica_that_died_at_work_is_not_waited_for_long(store: ObjectStore) -> None:
+    dead, mine = (Uses(store, every_s=0.3, is_shared=True) for _ in range(2))
+    with dead.using("job"):
+        assert not mine.wait_until_quiet("job", 0.3)
+        assert mine.wait_until_quiet("job", 5)
 
 
 def test_an_engine_that_may_run_a_models_code_is_refused(
