@@ -16,7 +16,7 @@ from lrm_safety.jobs.folder import Ended
 from lrm_safety.jobs.kube import DEPLOYMENTS, JOBS, PODS, RESOURCE_QUOTAS, SERVICES, WORKLOADS, Kube, Object, Resource
 from lrm_safety.jobs.machine import Machine
 from lrm_safety.jobs.mirror import Mirror
-from lrm_safety.jobs.pods import address, has_started, is_ending, is_ready, name_of, newest, seconds, started_at
+from lrm_safety.jobs.pods import address, has_started, is_ending, is_ready, job_of, name_of, newest, seconds, started_at
 from lrm_safety.jobs.records import Ending, JobRecords
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
@@ -50,6 +50,7 @@ class ClusterRunner:
         self._config = cluster_config.read(settings.cluster)
         self._records = JobRecords(open_store(settings))
         self._kube = Kube(settings, self._config.namespace)
+        self._logs = pod_logs.PodLogs(self._kube)
         self._mirrors: dict[Resource, Mirror] = {}
         self._said: dict[str, tuple[float, str]] = {}  # job -> when we last asked for what it waits, and the answer
 
@@ -78,7 +79,10 @@ class ClusterRunner:
             return self._status_of_absent(job_id)
         if endings.ending(live.owner, live.pods) is not None:
             return _ended_status(job_id, self._settle(job_id))
-        return self._server_status(live) if live.is_server else self._job_status(live)
+        if live.is_server:
+            return self._server_status(live)
+        self._logs.care_for(job_id)
+        return self._job_status(live)
 
     def logs(self, job_id: str, tail: int = 50) -> str:
         """Raises NotFound. Of several pods, the last lines of each."""
@@ -91,6 +95,7 @@ class ClusterRunner:
         if (status := self.status(job_id)).has_ended:
             return status
         self._records.ask_for_end(job_id)
+        self._logs.forget(job_id)  # what follows hears them
         pods = self._pods(job_id)
         with pod_logs.LastWords(self._kube, pods) as words:
             self._delete(job_id, pods, max(1, ceil(grace_s)))
@@ -128,7 +133,7 @@ class ClusterRunner:
         for resource, kind in ((JOBS, "Job"), (DEPLOYMENTS, "Deployment")):
             for owner in self._mirror(resource).objects() or ():
                 if name_of(owner) == job_id and pods is not None:
-                    return Live({**owner, "kind": kind}, [pod for pod in pods if _job_of(pod) == job_id])
+                    return Live({**owner, "kind": kind}, [pod for pod in pods if job_of(pod) == job_id])
         for resource in (JOBS, DEPLOYMENTS):
             try:
                 return Live(self._kube.get(resource, job_id), self._pods(job_id))
@@ -139,7 +144,8 @@ class ClusterRunner:
     def _mirror(self, resource: Resource) -> Mirror:
         if resource not in self._mirrors:
             selector = f"{manifests.INSTANCE_LABEL}={self._config.release},{manifests.JOB_LABEL}"
-            self._mirrors[resource] = Mirror(self._kube, resource, selector)
+            told = self._logs.notice if resource == PODS else lambda _: None
+            self._mirrors[resource] = Mirror(self._kube, resource, selector, told)
         return self._mirrors[resource]
 
     def _pods(self, job_id: str) -> list[Object]:
@@ -192,7 +198,7 @@ class ClusterRunner:
         if not self._records.was_submitted(job_id):
             raise NotFound(f"there is no job {job_id!r} in namespace {self._config.namespace}, nor in the store")
         pods = self._pods(job_id)
-        text = pod_logs.collected(self._kube, pods) if pods else None
+        text = self._logs.collected(job_id, pods)
         lost = Ended(JobState.FAILED, None, "its objects were deleted from the cluster by somebody else")
         return _ended_status(job_id, self._records.end(job_id, _dated(lost, pods), text))
 
@@ -206,7 +212,7 @@ class ClusterRunner:
             raise Unavailable(f"job {job_id} changes at this moment; look again")
         if found.state is JobState.FAILED and self._records.is_to_end(job_id):
             found = Ended(JobState.CANCELLED, found.exit_code)
-        text = pod_logs.collected(self._kube, live.pods) if live.pods else None
+        text = self._logs.collected(job_id, live.pods)
         kept = self._records.end(job_id, _dated(found, live.pods), text)
         self._let_go(live)
         return kept
@@ -278,10 +284,6 @@ class ClusterRunner:
         left_s = pod["metadata"].get("deletionGracePeriodSeconds", 0) if goes_alone else inf
         if left_s > grace_s:
             self._kube.delete(PODS, name_of(pod), grace_s)
-
-
-def _job_of(pod: Object) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(manifests.JOB_LABEL, ""))
 
 
 def _is_owned_by(thing: Object, uid: str) -> bool:

@@ -5,6 +5,7 @@ connected the mirror shows nothing, and whoever looks asks the API server.
 """
 
 import threading
+from collections.abc import Callable
 
 from lrm_safety import observe
 from lrm_safety.errors import LrmError
@@ -18,8 +19,9 @@ PAUSE_S = 5.0  # after a failure, and before asking again for what RBAC does not
 class Mirror:
     """Starts its thread at once. May be read from any thread."""
 
-    def __init__(self, kube: Kube, resource: Resource, selector: str) -> None:
-        self._kube, self._resource, self._selector = kube, resource, selector
+    def __init__(self, kube: Kube, resource: Resource, selector: str, told: Callable[[Object], None]) -> None:
+        """`told` hears at once of each object that has changed; it must be quick."""
+        self._kube, self._resource, self._selector, self._told = kube, resource, selector, told
         self._objects: dict[str, Object] = {}
         self._is_current = False
         self._stopped = threading.Event()
@@ -61,6 +63,8 @@ class Mirror:
                 if kind not in (CONNECTED, ENDED):
                     version = item["metadata"]["resourceVersion"]
                 self._note(kind, item)
+                if kind == "MODIFIED":
+                    self._told(item)
                 if self._stopped.is_set():
                     break
         finally:

@@ -1,4 +1,4 @@
-"""The output of a job's pods: read while they run, followed to their last word, or collected once they have ended."""
+"""The output of a job's pods: read while they run, followed while they go, collected once the job has ended."""
 
 import threading
 from collections import deque
@@ -9,9 +9,10 @@ from lrm_safety.errors import LrmError
 from lrm_safety.jobs.folder import KEPT_LOG_BYTES
 from lrm_safety.jobs.kube import Kube, Object
 from lrm_safety.jobs.pod_template import CONTAINER
-from lrm_safety.jobs.pods import containers, last_end, name_of, state
+from lrm_safety.jobs.pods import containers, is_ending, job_of, last_end, name_of, state
 
 log = observe.logger(__name__)
+KEPT_OF_GONE_BYTES = 1 << 20  # of each pod that went before its job ended
 OPENING_S = 5.0
 LAST_WORDS_S = 15.0  # from the end of a container to the end of its log's stream
 
@@ -23,10 +24,44 @@ def shown(kube: Kube, pods: Sequence[Object], tail: int) -> str:
     )
 
 
-def collected(kube: Kube, pods: Sequence[Object]) -> bytes:
-    """All that ended pods said, the oldest first; at most KEPT_LOG_BYTES together."""
-    started = _started(pods)
-    return _joined([_Followed(kube, pod, limit=KEPT_LOG_BYTES // len(started)).read() for pod in started])
+class PodLogs:
+    """All that the pods of Jobs said, also of those that go before their job has ended: a deadline deletes them, a
+    disruption, the failure of another node. Only for jobs that somebody looks at here.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._going: dict[str, dict[str, _Followed]] = {}  # job -> pod -> its output
+        self._lock = threading.Lock()
+
+    def care_for(self, job_id: str) -> None:
+        with self._lock:
+            self._going.setdefault(job_id, {})
+
+    def forget(self, job_id: str) -> None:
+        with self._lock:
+            self._going.pop(job_id, None)
+
+    def notice(self, pod: Object) -> None:
+        """Follows one that is going, to its end."""
+        with self._lock:
+            mine = self._going.get(job_of(pod))
+            if mine is None or name_of(pod) in mine or not is_ending(pod) or not _started([pod]):
+                return
+            mine[name_of(pod)] = _Followed(self._kube, pod, limit=KEPT_OF_GONE_BYTES, follow="true")
+            mine[name_of(pod)].start()
+
+    def collected(self, job_id: str, pods: Sequence[Object]) -> bytes | None:
+        """The oldest first, at most KEPT_LOG_BYTES; None when no pod is there, nor was one noticed."""
+        there = {name_of(pod) for pod in pods}
+        with self._lock:
+            gone = [each for name, each in self._going.pop(job_id, {}).items() if name not in there]
+        for each in gone:
+            each.join(LAST_WORDS_S)
+        started = _started(pods)
+        limit = KEPT_LOG_BYTES // max(len(started), 1)
+        read = [_Followed(self._kube, pod, limit=limit).read() for pod in started]
+        return _joined([*gone, *read])[-KEPT_LOG_BYTES:] if pods or gone else None
 
 
 class LastWords:

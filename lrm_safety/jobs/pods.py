@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from lrm_safety.jobs.kube import Object
+from lrm_safety.jobs.manifests import JOB_LABEL
 from lrm_safety.jobs.pod_template import COMPLETION_INDEX, CONTAINER
 
 
@@ -15,6 +16,11 @@ def newest(pods: Iterable[Object]) -> list[Object]:
 
 def name_of(thing: Object) -> str:
     return str(thing["metadata"]["name"])
+
+
+def job_of(pod: Object) -> str:
+    """The id of the job that it works for."""
+    return str((pod["metadata"].get("labels") or {}).get(JOB_LABEL, ""))
 
 
 def condition(thing: Object, kind: str) -> Object:

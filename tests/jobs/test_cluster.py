@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from kubernetes import client, config
@@ -61,10 +62,14 @@ def test_two_nodes_find_each_other(machine: Machine, kube: Kube):
     wait_until(lambda: kube.list(SERVICES).items == [])
 
 
-def test_one_node_that_fails_ends_the_job_with_its_exit_code(machine: Machine):
-    job = machine.submit(["sh", "-c", '[ "$0" = 1 ] && exit 9; sleep 300', "$(NODE_RANK)"], nodes=2)
+def test_one_node_that_fails_ends_the_job_with_its_exit_code(machine: Machine, tmp_path: Path):
+    program = f'echo node $0; [ "$0" = 1 ] && while [ ! -e {tmp_path}/go ]; do sleep 0.1; done && exit 9; sleep 300'
+    job = machine.submit(["sh", "-c", program, "$(NODE_RANK)"], nodes=2)
+    machine.wait_for_log(job, "node 0")
+    (tmp_path / "go").touch()
     status = machine.wait(job)
     assert (status.state, status.exit_code) == (JobState.FAILED, 9)
+    assert {"node 0", "node 1"} < set(machine.runner.logs(job).splitlines())
 
 
 def test_wrong_input_is_told_by_its_exit_code(machine: Machine):
@@ -101,9 +106,11 @@ def test_a_disrupted_pod_is_replaced_and_counts_for_nothing(
 
 def test_the_deadline(machine: Machine):
     configure(machine, deadline_s=1)
-    status = machine.wait(machine.submit(SLEEP))
+    job = machine.submit("import time; print('so far', flush=True); time.sleep(300)")
+    status = machine.wait(job)
     assert status.state is JobState.FAILED
     assert "stopped after 1 s" in status.reason
+    assert machine.runner.logs(job) == "so far"
 
 
 def test_a_gpu_is_waited_for_until_there_is_one(machine: Machine, node: ProcessNode):
@@ -204,7 +211,7 @@ def test_a_server_that_dies_once_is_started_again(machine: Machine, kube: Kube, 
     wait_until(lambda: machine.runner.status(job).hosts)
 
 
-def test_a_server_that_loads_takes_no_requests_yet(machine: Machine, tmp_path: str):
+def test_a_server_that_loads_takes_no_requests_yet(machine: Machine, tmp_path: Path):
     program = f"import os, time\nwhile not os.path.exists('{tmp_path}/go'): time.sleep(0.1)\n{SERVER}"
     job = server(machine, program)
     status = machine.wait(job, JobState.RUNNING)

@@ -1,6 +1,7 @@
 """An API server that is away, in haste, forgetful or strict: no job is lost or made twice; errors say what to do."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_job_goes_on_while_nobody_can_look_at_it(
-    machine: Machine, api: KubernetesApi, impatient: None, tmp_path: str
+    machine: Machine, api: KubernetesApi, impatient: None, tmp_path: Path
 ):
     program = f"import os, time\nwhile not os.path.exists('{tmp_path}/go'): time.sleep(0.05)\nprint('went on')"
     job = machine.submit(program)
@@ -145,6 +146,6 @@ def test_refusals_are_told_apart(cluster: Settings):
     asked.delete(PODS, "nobody")
 
 
-def test_a_cluster_that_cannot_be_reached_from_here(cluster: Settings, tmp_path: str):
+def test_a_cluster_that_cannot_be_reached_from_here(cluster: Settings, tmp_path: Path):
     with pytest.raises(InvalidInput, match="KUBECONFIG"):
         Kube(Settings(), "default")

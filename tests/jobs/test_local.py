@@ -233,3 +233,8 @@ def test_a_port_belongs_to_one_server(machine: Machine):
     job = machine.submit([sys.executable, "-c", serve, str(port)], port=port)
     with pytest.raises(Conflict, match=f"port {port}.*{job}"):
         machine.submit(SLEEP, port=port)
+
+
+def test_one_machine_is_one_node(machine: Machine):
+    with pytest.raises(InvalidInput, match="nodes is 2; the local runner has one machine"):
+        machine.submit(SLEEP, nodes=2)
