@@ -30,6 +30,7 @@ CHANNEL_OPTIONS = [
     *KEEPALIVE,
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.lb_policy_name", "round_robin"),  # a name may stand for several pods
     ("grpc.enable_retries", 0),  # a stream that gRPC retries on a server that has died can wait for ever
 ]
 
@@ -110,7 +111,7 @@ def _translated(error: grpc.RpcError) -> LrmError:
             "the service and this client do not accept each other's certificates (another CA, expired, or a server "
             "name that the certificate lacks); check the folder LRM_TLS"
         )
-    if "failed to connect" in details:
+    if "failed to connect" in details.lower():
         return Unavailable(
             "no service answers there; start them with `lrm up` (or check LRM_<SERVICE>_ADDR, and LRM_TLS if the "
             "services want a certificate)"

@@ -22,6 +22,7 @@ Register = Callable[[grpc.Server, Settings], list[str]]
 Unary = Callable[[Any, Any], Any]
 Stream = Callable[[Any, Any], Iterator[Any]]
 _LAST: WeakKeyDictionary[grpc.Server, list[Callable[[], None]]] = WeakKeyDictionary()
+RECONNECT_S = 120  # so old, a connection is asked to be made anew, and finds new replicas; its calls go on to their end
 _THREADS = 128  # a streaming rpc holds one for its whole life
 _CHANGES_NOTHING = ("Get", "List", "Read", "Watch", "Compare", "Generate", "Score")  # what other rpcs do is logged
 
@@ -70,6 +71,7 @@ def start(name: str, register: Register, settings: Settings) -> Server:
         options=[
             *KEEPALIVE,
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # more often is taken for an attack
+            ("grpc.max_connection_age_ms", RECONNECT_S * 1000),
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),

@@ -49,6 +49,37 @@ def up(serve: Callable[..., serving.Server]) -> serving.Server:
     return serve("judge", register)
 
 
+def test_calls_are_spread_over_all_replicas_of_a_name(settings: Settings) -> None:
+    asked: list[int] = []
+
+    def counting(number: int) -> serving.Register:
+        class Counting(Judge):
+            def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
+                asked.append(number)
+                return ListPluginsResponse()
+
+        def add(server: grpc.Server, settings: Settings) -> list[str]:
+            judge_pb2_grpc.add_JudgeServiceServicer_to_server(Counting(), server)
+            return [NAME]
+
+        return add
+
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    replicas = [
+        serving.start("judge", counting(number), replace(settings, addresses={**settings.addresses, "judge": address}))
+        for number, address in enumerate(addresses)
+    ]
+    both = Clients(replace(settings, addresses={**settings.addresses, "judge": f"ipv4:{','.join(addresses)}"}))
+    try:
+        for _ in range(20):
+            rpc(both.judge.ListPlugins, ListPluginsRequest())
+    finally:
+        both.close()
+        for replica in replicas:
+            replica.stop(0).wait()
+    assert min(asked.count(0), asked.count(1)) >= 8
+
+
 def test_errors_come_back_as_they_were_raised(up: serving.Server, clients: Clients) -> None:
     assert rpc(clients.judge.ListPlugins, ListPluginsRequest()) == ListPluginsResponse()
     with pytest.raises(InvalidInput, match="expected judges"):
