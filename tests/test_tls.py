@@ -250,20 +250,25 @@ def test_keys_are_for_their_owner_and_openssl_agrees(shelf: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count(": OK") == 6
 
 
-def test_in_a_cluster_they_are_secrets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with KubernetesApi() as api, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", str(api.kubeconfig(tmp_path)))
+def test_in_a_cluster_they_are_secrets(tmp_path: Path) -> None:
+    with KubernetesApi() as api:
+        config = str(api.kubeconfig(tmp_path))
         words = ["--release", "lrm", "--namespace", "default", "--store-secret", "lrm-store"]
-        assert certificates.main(words) == 0
-        said = capfd.readouterr()
-        settings = Settings(kubeconfig=str(api.kubeconfig(tmp_path)))
-        shelf = Secrets(settings, Wanted("lrm", "default"))
+        command = [sys.executable, "-m", "services.certificates", *words]
+
+        def run() -> str:
+            env = process_env({"KUBECONFIG": config})
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+            return done.stdout + done.stderr
+
+        said = run()
+        shelf = Secrets(Settings(kubeconfig=config), Wanted("lrm", "default"))
         bench, keys = shelf.read("bench") or {}, shelf.read("lrm-store") or {}
         assert sorted(bench) == ["ca.crt", "tls.crt", "tls.key"]
         assert x509.load_pem_x509_certificate(bench["tls.crt"]).not_valid_after_utc > NOW
         assert sorted(keys) == ["LRM_S3_ACCESS_KEY", "LRM_S3_SECRET_KEY"]
-        assert not any(value.decode() in said.out + said.err for value in (*keys.values(), bench["tls.key"]))
-        assert certificates.main(words) == 0
+        assert not any(value.decode() in said for value in (*keys.values(), bench["tls.key"]))
+        run()
         assert (shelf.read("bench"), shelf.read("lrm-store")) == (bench, keys), "made anew without need"
         assert ensure(shelf, Wanted("lrm", "moved"), NOW) == list(SERVICES), "patched in place"
         assert shelf.read("bench") != bench
