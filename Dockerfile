@@ -61,7 +61,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
 
 FROM service-packages AS service-environment
 COPY --from=wheel /build/dist /build/dist
-RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
+RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl && \
+    /opt/lrm/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/lrm/lib/python3*/site-packages/lrm_safety \
+        /opt/lrm/lib/python3*/site-packages/services
 
 FROM worker-packages AS worker-environment
 COPY --from=wheel /build/dist /build/dist

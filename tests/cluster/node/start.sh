@@ -10,15 +10,23 @@ HERE=$(dirname "$(realpath "$0")") TOOLS=$(realpath "$1") BIN=$(realpath "$2")
 mkdir -p "$3/cni" "$3/containerd"
 STATE=$(realpath "$3")
 SOCKET=$STATE/containerd.sock
-API=10.96.0.1 DNS=10.96.0.10 PODS=10.88.0.0/16
+API=10.96.0.1 DNS=10.96.0.10 NODE=10.89.0.1 PODS=10.88.0.0/16
 
 # Both addresses of the cluster that pods use are addresses of the node: no rules for packets are needed.
 ip netns add lrm-node
 ip -n lrm-node link set lo up
 for address in $API $DNS; do ip -n lrm-node address add "$address/32" dev lo; done
+# and the node's own, which may not be on lo
+ip -n lrm-node link add node type veth peer name wire
+ip -n lrm-node address add "$NODE/32" dev node
+for link in node wire; do ip -n lrm-node link set "$link" up; done
 in_node() { nsenter --net=/run/netns/lrm-node "$@"; }
 in_node sysctl -qw net.ipv4.ip_forward=1
-run() { local name=$1; shift; in_node setsid "$@" > "$STATE/$name.log" 2>&1 & echo $! > "$STATE/$name.pid"; }
+run() {
+  local name=$1; shift
+  setsid nsenter --net=/run/netns/lrm-node "$@" > "$STATE/$name.log" 2>&1 &
+  echo $! > "$STATE/$name.pid"
+}
 until_true() { for _ in $(seq 240); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done; echo "gave up: $*" >&2; return 1; }
 
 PORT=443 API_ARGS=--bind-address=0.0.0.0 in_node bash "$TOOLS/start.sh" "$BIN" "$STATE"
@@ -64,7 +72,7 @@ run containerd containerd --config "$STATE/containerd.toml"
 until_true ctr --address "$SOCKET" version
 run names python3 "$HERE/names.py" $DNS https://127.0.0.1 "$STATE/pki"
 run kubelet "$BIN/kubelet" --config "$STATE/kubelet.yaml" --kubeconfig "$STATE/kubelet.kubeconfig" \
-  --hostname-override localhost --root-dir "$STATE/kubelet" --cert-dir "$STATE/kubelet/pki" \
+  --hostname-override localhost --node-ip $NODE --root-dir "$STATE/kubelet" --cert-dir "$STATE/kubelet/pki" \
   --container-runtime remote --container-runtime-endpoint "unix://$SOCKET"
 is_ready() {
   in_node curl -sf --cacert "$STATE/pki/ca.crt" --cert "$STATE/pki/admin.crt" --key "$STATE/pki/admin.key" \
