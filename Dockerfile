@@ -38,8 +38,7 @@ COPY lrm_safety lrm_safety
 COPY services services
 RUN env/bin/python -c 'from setuptools import build_meta; build_meta.build_wheel("dist")'
 
-# Everything that the services import, pinned by hash, without what they never load: tests, headers, debug symbols, the
-# parts of Arrow that speak to networks, the asynchronous half of the Kubernetes client.
+# Everything that the services import, pinned by hash, without what they never load.
 FROM tools AS service-packages
 COPY requirements/service.txt /build/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/ca.crt \
@@ -61,13 +60,13 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
 
 FROM service-packages AS service-environment
 COPY --from=wheel /build/dist /build/dist
-RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl && \
-    /opt/lrm/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/lrm/lib/python3*/site-packages/lrm_safety \
-        /opt/lrm/lib/python3*/site-packages/services
+RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
 
+# Compiled whole, but for what was written for other Pythons: torch alone takes ten seconds at every start otherwise.
 FROM worker-packages AS worker-environment
 COPY --from=wheel /build/dist /build/dist
-RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
+RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl && \
+    { /opt/lrm/bin/python -m compileall -qq --invalidation-mode unchecked-hash /opt/lrm/lib || true; }
 
 FROM scratch AS runtime
 COPY --from=root / /
@@ -78,6 +77,7 @@ LABEL org.opencontainers.image.title="lrm-safety" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# What no image has compiled (Python's own library, our own code) is compiled once a pod.
 ENV PATH=/opt/lrm/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/home/lrm \
     PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX=/tmp/pycache LRM_STATE=/var/lib/lrm LRM_DATA=/data
 WORKDIR /srv/lrm
@@ -87,6 +87,7 @@ USER 10001
 CMD ["python", "-m", "services"]
 
 FROM runtime AS worker
+ENV PYTHONPYCACHEPREFIX=
 COPY --from=worker-environment /opt/lrm /opt/lrm
 
 FROM runtime AS service

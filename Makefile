@@ -18,7 +18,7 @@ IMAGE_REPO ?= ghcr.io/lrm-safety
 IMAGE_TOOL ?= $(shell for tool in docker podman; do $$tool info >/dev/null 2>&1 && { echo $$tool; exit; }; done; echo buildah)
 ACCELERATOR ?= cuda
 
-.PHONY: help setup protos check format test test-chart test-cluster chart browser demo up down images lock clean
+.PHONY: help setup protos check format test test-chart test-cluster test-node chart browser demo up down images lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ chart: .venv/.ready .venv/bin/helm ## The chart: the page of its values, lint, a
 
 test-cluster: .venv/.ready .venv/bin/helm ## Test in a Kubernetes cluster: KUBECONFIG's, else a control plane started here
 	$(PY) -m pytest tests/cluster
+
+test-node: setup .venv/bin/helm ## Test on a real kubelet, started here: pods, a training, an engine, a verdict (root; half an hour)
+	tests/cluster/node/install.sh
+	tests/cluster/node/images.sh
+	LRM_TEST_NODE=1 $(PY) -m pytest tests/cluster/node --log-cli-level=INFO
 
 test-chart: .venv/.ready .venv/bin/helm .venv/bin/promtool ## Test the chart: goldens, schemas, restricted pods, alerts; part of `make test`
 	$(PY) -m pytest tests/chart

