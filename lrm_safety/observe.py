@@ -7,7 +7,7 @@ Metric names: lrm_<noun>_<verb-past>_total, lrm_<noun>_<measure>_seconds, lrm_<n
 import logging
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -30,7 +30,7 @@ def configure(settings: Settings) -> None:
             structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
 
@@ -73,6 +73,16 @@ def serve_metrics(port: int, host: str) -> Any:
             f"metrics port {port} is taken ({error.strerror}); set LRM_METRICS_PORT to another, or 0 for none"
         ) from error
     return server
+
+
+class _Stderr:
+    """What stderr is at the moment of writing: loggers are kept, streams come and go."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @cache
