@@ -31,6 +31,8 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.lb_policy_name", "round_robin"),  # a name may stand for several pods
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # by default a new pod under the old name is not seen for 30 s
+    ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.enable_retries", 0),  # a stream that gRPC retries on a server that has died can wait for ever
 ]
 

@@ -11,8 +11,8 @@ from lrm_safety.cli._live import LiveStages
 from lrm_safety.cli._output import AsJson, console, errors, print_json
 from lrm_safety.cli._services import connected
 from lrm_safety.cli.report import EXIT_CODES, gather, write
-from lrm_safety.pipeline import Pipeline
-from lrm_safety.report import as_json, terminal
+from lrm_safety.pipeline import Pipeline, patiently
+from lrm_safety.report import ReportData, as_json, terminal
 from lrm_safety.settings import Settings
 
 
@@ -42,8 +42,12 @@ def run(
                 f"\nThe stage goes on in the background. `lrm run {recipe}` follows it again; `lrm down` ends it."
             )
             raise
-        data = gather(clients, outcome.run)
-        folder = write(data, out or Path("reports") / wanted.name)
+
+        def written() -> tuple[ReportData, Path]:
+            found = gather(clients, outcome.run)
+            return found, write(found, out or Path("reports") / wanted.name)
+
+        data, folder = patiently(clients, "bench", written, lambda why: errors.print(why, markup=False))
     if json:
         print_json(as_json(data))
     else:
