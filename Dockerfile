@@ -14,7 +14,7 @@ RUN dpkg --purge --force-all apt perl-base >/dev/null 2>&1; set -eu; \
     rm -rf "$python"/ensurepip "$python"/idlelib "$python"/lib2to3 "$python"/tkinter "$python"/turtledemo \
         "$python"/pydoc_data "$python"/test "$python"/config-* "$python"/site-packages/* /usr/lib/python3/dist-packages/* \
         /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* /usr/local/bin/2to3* /usr/bin/pip* \
-        /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/perl* /usr/share/python-wheels \
+        /usr/share/doc /usr/share/info /usr/share/zoneinfo/right /usr/share/zoneinfo/posix /usr/share/locale /usr/share/man /usr/share/perl* /usr/share/python-wheels \
         /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl* /usr/lib/*-linux-gnu/libapt* /usr/lib/apt \
         /var/cache /var/lib/apt /var/log /root/.cache; \
     find / -xdev -name __pycache__ -prune -exec rm -rf {} +; \

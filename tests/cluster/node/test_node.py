@@ -22,7 +22,7 @@ ROOT = HERE.parents[2]
 HELM, KUBECTL = ROOT / ".venv/bin/helm", ROOT / ".venv/bin/kubectl"
 log = logging.getLogger(__name__)
 SERVICES = ("data", "trainer", "inference", "judge", "bench")
-SAMPLES = 48  # of the recipe, for each of its two models
+SAMPLES = 144  # of the recipe, for each of its two models
 INSTALL_S, RUN_S = 900, 3600
 
 # Runs in a pod of bench: every record that the measurements committed.
