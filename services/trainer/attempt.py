@@ -2,8 +2,9 @@
 
     python -m services.trainer.worker training-1f3a… 1
 
-Exit codes: 0 done; 65 the input is wrong (asking again will not help); 1 anything else. Under torchrun the launcher's
-own code is 1 for both: the ledger tells them apart.
+Exit codes: 0 done; 65 the input is wrong (asking again will not help); 75 it was asked to stop and saved where it was
+(another attempt goes on); 1 anything else. Under torchrun the launcher's own code is 1 for all: the ledger, and the
+resume points, tell them apart.
 """
 
 import argparse
@@ -19,8 +20,12 @@ from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
 from services.trainer.ledger import Ledger
 
-EXIT_DONE, EXIT_FAILED, EXIT_INVALID_INPUT = 0, 1, 65
+EXIT_DONE, EXIT_FAILED, EXIT_INVALID_INPUT, EXIT_INTERRUPTED = 0, 1, 65, 75
 log = observe.logger(__name__)
+
+
+class Interrupted(Exception):
+    """The process was asked to stop; what it had done is in a resume point."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ def carry_out(work: Callable[[Attempt], None], arguments: Sequence[str] | None =
     ledger = Ledger(store, chosen.run, chosen.attempt)
     try:
         work(Attempt(read_run(store, chosen.run), settings, store, ledger))
+    except Interrupted:
+        log.info("attempt_interrupted", run=ledger.run, attempt=ledger.attempt)
+        return EXIT_INTERRUPTED
     except Exception as error:  # the process's edge: whatever it is, the run must learn of it
         log.error("attempt_failed", run=ledger.run, attempt=ledger.attempt, exc_info=error)
         reason = _as_ours(error)

@@ -14,6 +14,7 @@ from services.trainer.attempt import EXIT_INVALID_INPUT
 from services.trainer.jobs import job_id
 from services.trainer.ledger import Ledger
 from services.trainer.meter import Meter
+from services.trainer.resume import ResumePoints
 
 log = observe.logger(__name__)
 POLL_S = 0.5
@@ -32,12 +33,15 @@ class JobRun:
         """The Checkpoint's reference. Raises what the job raised; Unavailable when it was lost too often."""
         ledger = Ledger(run.store, run.id)
         attempt = outages.get_over(run, partial(self._first_attempt, ledger), self.patience_s)
-        for lost in range(MAX_LOST + 1):
+        lost, points = 0, ResumePoints(run.store, run.id)
+        while lost <= MAX_LOST:
+            point = points.newest()
             result = outages.get_over(run, partial(self._outcome, run, ledger, attempt), self.patience_s)
             if result is not None:
                 _show(run, ledger)
                 return reference(result.name, result.digest)
-            log.warning("job_lost", run=run.id, attempt=attempt, lost=lost + 1)
+            lost = lost + 1 if points.newest() == point else 0  # one that got further is no hopeless case
+            log.warning("job_lost", run=run.id, attempt=attempt, lost=lost)
             observe.count("lrm_job_lost_total", kind=run.id.rsplit("-", 1)[0])
             attempt += 1
         last = self._status(run.id, attempt - 1)

@@ -2,12 +2,14 @@
 
     python -m services.trainer.worker training-1f3a… 1      (under torchrun for several processes)
 
-A killed attempt loses at most the steps since the last resume point; the next one takes them again, with the same
+An attempt that is asked to stop (SIGTERM: its node is drained, or wanted for something else) ends its step and saves a
+resume point first. A killed one loses at most the steps since the last. The next attempt takes them again with the same
 losses: examples, order and random numbers of a step depend on the seed and the step's number alone.
 """
 
 import math
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from lrm_safety import __version__, artefacts, jsonl, observe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, TrainingMetrics, TrainingSpec
 from services.trainer import engine_worker, export_worker, method
-from services.trainer.attempt import Attempt, carry_out
+from services.trainer.attempt import Attempt, Interrupted, carry_out
 from services.trainer.encoding import EncodedSet, encode_all
 from services.trainer.plan import Plan
 from services.trainer.resume import ResumePoints, tag
@@ -60,6 +62,8 @@ class Training:
         self._points = ResumePoints(attempt.store, attempt.run.id)
         self._rank, self._device = dist.get_rank(), engine_worker.device()
         self._scratch = attempt.settings.state_dir / "training" / attempt.run.id
+        self._was_asked_to_stop = self._is_to_stop = False
+        signal.signal(signal.SIGTERM, self._note_stop)
         log.info(
             "training_prepared",
             run=attempt.run.id,
@@ -76,8 +80,11 @@ class Training:
             if self._rank == 0:
                 self._attempt.ledger.log_step(row)
                 self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
-            if self._plan.saves_after(step):
+            is_last = step + 1 == self._plan.steps
+            if self._plan.saves_after(step) or (self._is_to_stop and not is_last):
                 self._save(step + 1)
+            if self._is_to_stop and not is_last:
+                raise Interrupted
 
     def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
@@ -115,17 +122,19 @@ class Training:
             group["lr"] = rate
         seen = [self._encoded[index] for index in self._plan.examples(step)]
         targets = sum(len(example.ids) - example.start for example in seen)
-        sums = torch.zeros(2, device=self._device)
+        sums = torch.zeros(3, device=self._device)  # loss, correct tokens, processes that were asked to stop
         micros = self._plan.micros(step, self._rank)
         for number, micro in enumerate(micros, start=1):
             total, correct = self._engine(self._batch(micro))
-            sums += torch.stack([total.detach(), correct])
+            sums[:2] += torch.stack([total.detach(), correct])
             self._require_finite(total.item(), "loss", step)
             self._engine.backward(total * (len(micros) * self._spec.processes / targets))
             norm = self._advance(step, is_last=number == len(micros))
+        sums[2] = self._was_asked_to_stop
         dist.all_reduce(sums)
+        self._is_to_stop = bool(sums[2] > 0)  # all at the same step, or some would wait for the others for ever
         row = TrainingMetrics(step=step + 1, epoch=self._plan.epoch(step), learning_rate=rate, grad_norm=norm)
-        row.loss, row.token_accuracy = (sums / targets).tolist()
+        row.loss, row.token_accuracy = (sums[:2] / targets).tolist()
         row.tokens_per_s = sum(len(example.ids) for example in seen) / (time.perf_counter() - started)
         return row
 
@@ -139,6 +148,9 @@ class Training:
             norm = engine_worker.gradient_norm(self._engine)
             self._require_finite(norm, "gradient", step)
         return norm
+
+    def _note_stop(self, *_: object) -> None:
+        self._was_asked_to_stop = True
 
     def _require_finite(self, value: float, what: str, step: int) -> None:
         if not math.isfinite(value):

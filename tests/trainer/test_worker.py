@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lrm_safety import artefacts
 from lrm_safety.chat import ChatTemplate
 from lrm_safety.nouns import Checkpoint
-from services.trainer.attempt import EXIT_INVALID_INPUT
+from services.trainer.attempt import EXIT_INTERRUPTED, EXIT_INVALID_INPUT
 from services.trainer.ledger import Ledger
 from tests.trainer.conftest import Bench, make_bench, write_model, write_tokenizer
 
@@ -82,6 +82,28 @@ def test_a_killed_run_goes_on_with_the_same_losses_to_the_same_weights(finished,
     assert "training_resumed" in output
     assert losses(again) == losses(finished[1])
     assert again.read_result().digest == finished[1].read_result().digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_is_asked_to_stop_saves_where_it_is(finished, bench, processes):
+    """As a drained node asks: between two resume points of its own. The next attempt takes no step twice."""
+    spec = bench.spec(**LONG | {"save_every_steps": 1000}, processes=processes, micro_batch_size=4 // processes)
+    ledger = bench.ask(spec)
+    process = bench.start(ledger)
+    while ledger.read_progress() is None or ledger.read_progress().done < 3:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert (process.returncode == EXIT_INTERRUPTED) == (processes == 1), output
+    assert "attempt_interrupted" in output
+    assert ledger.read_error(1) is None
+    again, code, output = bench.train(spec, attempt=2)
+    assert code == 0 and "training_resumed" in output, output
+    assert [step for step, _ in losses(again)] == list(range(1, 61))
+    if processes == 1:
+        assert losses(again) == losses(finished[1])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(bench):
