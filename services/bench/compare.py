@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from lrm_safety import stats
 from lrm_safety.errors import Conflict
+from lrm_safety.measured import Measured, measure
 from lrm_safety.nouns import Comparison, Record, Scorecard
 from services.bench.benchmark import METRICS
-from services.bench.scorecard import LEVEL, CellKey, Measured, cell_key, measure, to_interval
+from services.bench.scorecard import LEVEL, CellKey, cell_key, to_interval
 
 
 @dataclass

@@ -6,50 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lrm_safety import stats
-from lrm_safety.nouns import BenchSpec, Cell, Endpoint, Interval, Record, Sample, Scorecard, Verdict
+from lrm_safety.measured import measure
+from lrm_safety.nouns import BenchSpec, Cell, Endpoint, Interval, Record, Scorecard
 from services.bench.benchmark import METRICS
 
 LEVEL = 0.95
-ENGINE_ERROR = "engine error"
 CellKey = tuple[str, str, str]  # benchmark, attack, judge
-_REASON_LENGTH = 80
-
-# role -> measure that speaks of it -> whether the metric is 1 - the verdict's value
-_TURNED = {
-    "harm": {"harm": False, "refusal": True},
-    "over_refusal": {"refusal": False},
-    "reasoning": {"correct": False},
-    "utility": {"correct": False},
-}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One record as one judge saw it: a value in [0, 1] of the role's metric, or why there is none."""
-
-    unit: str
-    value: float | None
-    invalid: str = ""
-
-
-def measure(record: Record, judge: str) -> Measured:
-    unit = sample_unit(record.benchmark, record.sample)
-    if record.completion.error:
-        return Measured(unit, None, ENGINE_ERROR)
-    verdict = next((each for each in record.verdicts if each.judge == judge), None)
-    if verdict is None:
-        return Measured(unit, None, "no verdict")
-    if verdict.invalid:
-        return Measured(unit, None, verdict.invalid[:_REASON_LENGTH])
-    value = _metric_value(record.role, verdict)
-    if value is None:
-        return Measured(unit, None, f"{verdict.measure or 'nothing'} measured, which says nothing on {record.role}")
-    return Measured(unit, value)
-
-
-def sample_unit(benchmark: str, sample: Sample) -> str:
-    """What samples that depend on each other share: a prompt family, else the sample itself (repeats, attacks)."""
-    return f"{benchmark}/{sample.cluster or sample.id}"
 
 
 def cell_key(cell: Cell) -> CellKey:
@@ -135,10 +97,3 @@ class _Tally:
             cell.value = estimate.value
             cell.interval.CopyFrom(to_interval(estimate))
         return cell
-
-
-def _metric_value(role: str, verdict: Verdict) -> float | None:
-    turned = _TURNED[role].get(verdict.measure)
-    if turned is None:
-        return None
-    return 1 - verdict.value if turned else verdict.value
