@@ -850,6 +850,127 @@ class Gate(google.protobuf.message.Message):
 global___Gate = Gate
 
 @typing.final
+class Policy(google.protobuf.message.Message):
+    """Which checkpoints are gated without being asked, and how: gate.yaml."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
+    EVALUATION_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    CALLBACKS_FIELD_NUMBER: builtins.int
+    SETTLE_S_FIELD_NUMBER: builtins.int
+    REGISTERED_AT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """default: the file's"""
+    baseline: builtins.str
+    """checkpoint reference, while none has passed on the line; empty = what it was trained from"""
+    priority: builtins.str
+    """urgent | normal | filler; empty = normal"""
+    settle_s: builtins.float
+    """a checkpoint so young waits; unset = 30"""
+    registered_at: builtins.float
+    """seconds since 1970: older checkpoints are gated only when they are named"""
+    @property
+    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """patterns of names, such as "smollm2-*"; a name is a line of checkpoints"""
+
+    @property
+    def evaluation(self) -> global___BenchSpec:
+        """without an endpoint: bench deploys"""
+
+    @property
+    def gate(self) -> global___Gate: ...
+    @property
+    def engine(self) -> global___EngineSpec: ...
+    @property
+    def callbacks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Callback]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        checkpoints: collections.abc.Iterable[builtins.str] | None = ...,
+        evaluation: global___BenchSpec | None = ...,
+        gate: global___Gate | None = ...,
+        engine: global___EngineSpec | None = ...,
+        baseline: builtins.str = ...,
+        priority: builtins.str = ...,
+        callbacks: collections.abc.Iterable[global___Callback] | None = ...,
+        settle_s: builtins.float | None = ...,
+        registered_at: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_settle_s", b"_settle_s", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "settle_s", b"settle_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_settle_s", b"_settle_s", "baseline", b"baseline", "callbacks", b"callbacks", "checkpoints", b"checkpoints", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "name", b"name", "priority", b"priority", "registered_at", b"registered_at", "settle_s", b"settle_s"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_settle_s", b"_settle_s"]) -> typing.Literal["settle_s"] | None: ...
+
+global___Policy = Policy
+
+@typing.final
+class Callback(google.protobuf.message.Message):
+    """Who is told of a verdict. One of url and github."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    GITHUB_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """gets a signed POST"""
+    github: builtins.str
+    """owner/repository: gets a commit status"""
+    commit: builtins.str
+    """of the status; empty = the one that the checkpoint was announced with"""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        github: builtins.str = ...,
+        commit: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["commit", b"commit", "github", b"github", "url", b"url"]) -> None: ...
+
+global___Callback = Callback
+
+@typing.final
+class GateSpec(google.protobuf.message.Message):
+    """One checkpoint against its baseline: what a gate run is asked, and so its identity."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    EVALUATION_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.str
+    """name@digest"""
+    baseline: builtins.str
+    """name@digest"""
+    @property
+    def evaluation(self) -> global___BenchSpec: ...
+    @property
+    def gate(self) -> global___Gate: ...
+    @property
+    def engine(self) -> global___EngineSpec: ...
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.str = ...,
+        baseline: builtins.str = ...,
+        evaluation: global___BenchSpec | None = ...,
+        gate: global___Gate | None = ...,
+        engine: global___EngineSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "checkpoint", b"checkpoint", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> None: ...
+
+global___GateSpec = GateSpec
+
+@typing.final
 class EngineSpec(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1000,7 +1121,7 @@ class Run(google.protobuf.message.Message):
     id: builtins.str
     """<kind>-<hash of the resolved spec>"""
     kind: builtins.str
-    """dataset | training | bench | recipe"""
+    """dataset | training | bench | recipe | gate"""
     state: global___RunState.ValueType
     error: builtins.str
     epoch: builtins.int
@@ -1125,6 +1246,7 @@ class RunSpec(google.protobuf.message.Message):
     TRAINING_FIELD_NUMBER: builtins.int
     BENCH_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
     @property
     def dataset(self) -> global___DatasetSpec: ...
     @property
@@ -1133,6 +1255,8 @@ class RunSpec(google.protobuf.message.Message):
     def bench(self) -> global___BenchSpec: ...
     @property
     def recipe(self) -> global___Recipe: ...
+    @property
+    def gate(self) -> global___GateSpec: ...
     def __init__(
         self,
         *,
@@ -1140,10 +1264,11 @@ class RunSpec(google.protobuf.message.Message):
         training: global___TrainingSpec | None = ...,
         bench: global___BenchSpec | None = ...,
         recipe: global___Recipe | None = ...,
+        gate: global___GateSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe"] | None: ...
+    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate"] | None: ...
 
 global___RunSpec = RunSpec
 
@@ -1652,6 +1777,32 @@ class Cell(google.protobuf.message.Message):
 global___Cell = Cell
 
 @typing.final
+class Imported(google.protobuf.message.Message):
+    """The file of another tool that a scorecard was read from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    format: builtins.str
+    """inspect | lm_eval"""
+    file: builtins.str
+    """its name, without folders"""
+    digest: builtins.str
+    """sha256 of its bytes"""
+    def __init__(
+        self,
+        *,
+        format: builtins.str = ...,
+        file: builtins.str = ...,
+        digest: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "file", b"file", "format", b"format"]) -> None: ...
+
+global___Imported = Imported
+
+@typing.final
 class Scorecard(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1665,6 +1816,7 @@ class Scorecard(google.protobuf.message.Message):
     SECONDS_FIELD_NUMBER: builtins.int
     GENERATED_TOKENS_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
+    IMPORTED_FIELD_NUMBER: builtins.int
     run: builtins.str
     endpoint: builtins.str
     checkpoint: builtins.str
@@ -1679,6 +1831,10 @@ class Scorecard(google.protobuf.message.Message):
     def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cell]: ...
     @property
     def spec(self) -> global___BenchSpec: ...
+    @property
+    def imported(self) -> global___Imported:
+        """set: measured by another tool, under its protocol"""
+
     def __init__(
         self,
         *,
@@ -1692,9 +1848,10 @@ class Scorecard(google.protobuf.message.Message):
         seconds: builtins.float = ...,
         generated_tokens: builtins.float = ...,
         cached: builtins.float = ...,
+        imported: global___Imported | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "run", b"run", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["imported", b"imported", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "imported", b"imported", "run", b"run", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
 
 global___Scorecard = Scorecard
 
