@@ -158,6 +158,24 @@ class CheckGateRequest(google.protobuf.message.Message):
 global___CheckGateRequest = CheckGateRequest
 
 @typing.final
+class MeasureNoiseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: builtins.int
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """finished bench runs of the same weights and suite"""
+
+    def __init__(
+        self,
+        *,
+        runs: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["runs", b"runs"]) -> None: ...
+
+global___MeasureNoiseRequest = MeasureNoiseRequest
+
+@typing.final
 class GateCheckpointRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

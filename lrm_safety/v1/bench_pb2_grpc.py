@@ -66,6 +66,11 @@ class BenchServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Decision.FromString,
                 _registered_method=True)
+        self.MeasureNoise = channel.unary_unary(
+                '/lrm_safety.v1.BenchService/MeasureNoise',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Noise.FromString,
+                _registered_method=True)
         self.GateCheckpoint = channel.unary_unary(
                 '/lrm_safety.v1.BenchService/GateCheckpoint',
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.GateCheckpointRequest.SerializeToString,
@@ -129,6 +134,13 @@ class BenchServiceServicer(object):
 
     def CheckGate(self, request, context):
         """Compares, decides, and stores the outcome of a recipe under its run id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MeasureNoise(self, request, context):
+        """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +211,11 @@ def add_BenchServiceServicer_to_server(servicer, server):
                     servicer.CheckGate,
                     request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Decision.SerializeToString,
+            ),
+            'MeasureNoise': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureNoise,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Noise.SerializeToString,
             ),
             'GateCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GateCheckpoint,
@@ -388,6 +405,33 @@ class BenchService(object):
             '/lrm_safety.v1.BenchService/CheckGate',
             lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.SerializeToString,
             lrm__safety_dot_v1_dot_nouns__pb2.Decision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureNoise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/MeasureNoise',
+            lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Noise.FromString,
             options,
             channel_credentials,
             insecure,

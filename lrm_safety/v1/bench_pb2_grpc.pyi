@@ -53,6 +53,12 @@ class BenchServiceStub:
     ]
     """Compares, decides, and stores the outcome of a recipe under its run id."""
 
+    MeasureNoise: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        lrm_safety.v1.nouns_pb2.Noise,
+    ]
+    """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
+
     GateCheckpoint: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.GateCheckpointRequest,
         lrm_safety.v1.nouns_pb2.Run,
@@ -113,6 +119,12 @@ class BenchServiceAsyncStub:
         lrm_safety.v1.nouns_pb2.Decision,
     ]
     """Compares, decides, and stores the outcome of a recipe under its run id."""
+
+    MeasureNoise: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        lrm_safety.v1.nouns_pb2.Noise,
+    ]
+    """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
 
     GateCheckpoint: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.GateCheckpointRequest,
@@ -186,6 +198,14 @@ class BenchServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lrm_safety.v1.nouns_pb2.Decision, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Decision]]:
         """Compares, decides, and stores the outcome of a recipe under its run id."""
+
+    @abc.abstractmethod
+    def MeasureNoise(
+        self,
+        request: lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Noise, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Noise]]:
+        """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
 
     @abc.abstractmethod
     def GateCheckpoint(
