@@ -17,6 +17,7 @@ FOLDERS = {
     "filters": "services.data.filters",
     "methods": "services.trainer.methods",
     "engines": "services.inference.engines",
+    "exports": "lrm_safety.exports",
 }
 
 
