@@ -841,6 +841,7 @@ class Gate(google.protobuf.message.Message):
     ADVISORY_FIELD_NUMBER: builtins.int
     WAIVERS_FIELD_NUMBER: builtins.int
     MAX_TRUNCATED_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     alpha: builtins.float
     """one-sided error rate"""
     max_invalid: builtins.float
@@ -851,6 +852,10 @@ class Gate(google.protobuf.message.Message):
     """sequential: goes on to the last sample after the decision"""
     max_truncated: builtins.float
     """as max_invalid, for completions cut by the token limit"""
+    claim: builtins.str
+    """sequential: what is claimed holds for `wider`, any samples like these and any repetition (default), or for `items`,
+    these very samples as answered this time, which takes fewer but lets a small suite or a noisy model mislead.
+    """
     @property
     def margins(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """role -> largest worsening that is still acceptable, in [0, 1]"""
@@ -872,9 +877,10 @@ class Gate(google.protobuf.message.Message):
         advisory: collections.abc.Iterable[builtins.str] | None = ...,
         waivers: collections.abc.Iterable[global___Waiver] | None = ...,
         max_truncated: builtins.float | None = ...,
+        claim: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "advisory", b"advisory", "alpha", b"alpha", "margins", b"margins", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated", "method", b"method", "spend_rest", b"spend_rest", "waivers", b"waivers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "advisory", b"advisory", "alpha", b"alpha", "claim", b"claim", "margins", b"margins", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated", "method", b"method", "spend_rest", b"spend_rest", "waivers", b"waivers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_invalid", b"_max_invalid"]) -> typing.Literal["max_invalid"] | None: ...
     @typing.overload
