@@ -64,7 +64,10 @@ class Bets:
 
     def evidence(self) -> Floats:
         """Logarithm of the wealth of the mixture, (runs, nulls): above log(1/α) refutes the null at level α."""
-        made: Floats = np.logaddexp.reduce(self.wealth, axis=2) - np.log(len(GAPS))
+        peak = self.wealth.max(axis=2)
+        scale = np.where(np.isfinite(peak), peak, 0.0)
+        with np.errstate(over="ignore"):
+            made: Floats = scale + np.log(np.exp(self.wealth - scale[:, :, None]).mean(axis=2))
         return made
 
     def read(self, stratum: NDArray[np.int64], values: Floats) -> None:

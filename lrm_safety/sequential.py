@@ -5,8 +5,9 @@ its stake by 1/α has refuted its hypothesis, at whatever moment one looks (Vill
 
 With a plan the claims are about the mean over the plan's own units, the fixed items of a benchmark, as if all of them
 had been run: drawn without replacement, what was read tells about what is left, and with all read nothing is open.
-Without a plan they are about a wider population that the units are a random sample of, which takes more of them.
-Neither speaks of decoding noise: what flips when a model is run against itself is measured by `stats.noise`.
+Without a plan they are about a wider population that the units are a random sample of, which takes more of them; a
+plan's verdict read as one about such a population is wrong more often than α (benchmarks/README.md has how often).
+Neither frees a verdict of decoding noise: what flips when a model is run against itself is what the noise floor is for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,8 @@ class PairedGate:
     def interval(self) -> tuple[float, float]:
         """Of the mean difference; low holds with 1 - alpha_block, high with 1 - alpha confidence, over all peeks.
 
-        The means that no bet has refuted: Waudby-Smith & Ramdas 2024, section 4. Ends lie on a grid of half points.
+        The means that no bet has refuted: Waudby-Smith & Ramdas 2024, section 4. Ends lie on a grid of half points;
+        in between, each step of a bet moves with the mean, so what refutes a mean refutes all those beyond it.
         """
         refuted_low = self._means[self._peak_worse >= self._needed_worse]
         refuted_high = self._means[self._peak_better >= self._needed_better]
