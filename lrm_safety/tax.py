@@ -87,8 +87,9 @@ def read_point(card: Scorecard, records: Iterable[Record], name: str) -> Point:
     for record in records:
         if record.role in ROLES and record.benchmark in deciding:
             point.seen[record.role][record.key] = measure(record, deciding[record.benchmark])
-            turns = tuple((message.role, message.content) for message in record.sample.messages)
-            point.asked[record.key] = hash((turns, record.sample.target))
+            if record.sample.messages:  # an imported run may be without texts
+                turns = tuple((message.role, message.content) for message in record.sample.messages)
+                point.asked[record.key] = hash((turns, record.sample.target))
     return point
 
 

@@ -18,6 +18,7 @@ FOLDERS = {
     "methods": "services.trainer.methods",
     "engines": "services.inference.engines",
     "exports": "lrm_safety.exports",
+    "imports": "lrm_safety.imports",
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -16,8 +15,6 @@ from lrm_safety.export import MeasuredRun
 from lrm_safety.nouns import Scorecard
 from tests.exports.measured import MODEL, SECRET, measured_run
 
-ROOT = Path(__file__).resolve().parents[2]
-INSPECT = "inspect-ai==0.3.285"
 FORMS = [plugin.name for plugin in registry.describe(export.FOLDER)]
 READ_BACK = """
 import json, sys
@@ -30,23 +27,6 @@ for info in list_eval_logs(sys.argv[1]):
     found.append(log.model_dump(mode="json", exclude={"samples"}) | {"samples": samples, "summaries": summaries})
 json.dump(found, sys.stdout)
 """
-
-
-@pytest.fixture(scope="module")
-def inspect_python() -> Path:
-    """A Python with Inspect in it, made once: it needs a hundred packages that nothing else here needs."""
-    python, ready = ROOT / ".venv-inspect" / "bin" / "python", ROOT / ".venv-inspect" / INSPECT
-    if not ready.exists():
-        uv = str(ROOT / ".venv" / "bin" / "uv") if (ROOT / ".venv" / "bin" / "uv").exists() else "uv"
-        if shutil.which(uv) is None:
-            pytest.skip("uv is missing: `make setup` installs it")
-        subprocess.run([uv, "venv", "-q", "--allow-existing", str(ready.parent)], check=True)
-        install = [uv, "pip", "install", "-q", "--python", str(python), INSPECT]
-        done = subprocess.run(install, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"{INSPECT} cannot be had from PyPI: {done.stderr.strip().splitlines()[-1]}")
-        ready.touch()
-    return python
 
 
 @pytest.mark.slow
