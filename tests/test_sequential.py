@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import gate as bench
 from lrm_safety.betting import Bets, Floats, Strata, mirrored, whole
 from lrm_safety.errors import InvalidInput
 from lrm_safety.sequential import Known, PairedGate, Plan, draw_plan, known
@@ -210,3 +211,22 @@ def test_restless_units_come_first_and_weights_mend_the_mean() -> None:
     assert np.mean(firsts) > 12  # a uniform order has 8
     assert np.mean(plain) > 0.28
     assert np.mean(mended) == pytest.approx(0.2, abs=1e-9)
+
+
+def test_the_simulation_reads_as_the_gate_does() -> None:
+    """benchmarks/gate.py runs many gates at once: its evidence at every peek is that of one gate each."""
+    world = bench.draw_world(np.random.default_rng(3), runs=4, drop=0.05, discordance=0.2, exact=True)
+    assert (world.candidate - world.baseline).mean(axis=1) == pytest.approx(0.05)
+    assert np.abs(world.candidate - world.baseline).mean(axis=1) == pytest.approx(0.2)
+    plans = [bench.plan_of("history", world, run) for run in range(4)]
+    order = np.array([[int(unit) for unit in plan.order] for plan in plans])
+    values = np.take_along_axis(world.candidate - world.baseline, order, axis=1)[:, :40]
+    better, worse = bench.read(
+        bench.stack([p.table for p in plans]), np.array([p.strata for p in plans])[:, :40], values
+    )
+    for run, plan in enumerate(plans):
+        gate = PairedGate(bench.MARGIN, bench.ALPHA, plan)
+        for step in range(40):
+            gate.update(float(values[run, step]))
+            together = float(np.exp(worse[run, step])), float(np.exp(better[run, step]))
+            assert gate.e_values() == pytest.approx(together, rel=1e-9)
