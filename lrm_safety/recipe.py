@@ -15,8 +15,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
+from lrm_safety import gates
 from lrm_safety.errors import InvalidInput, NotFound
-from lrm_safety.nouns import ROLES, AttackSpec, Gate, Recipe, Sampling, TrainingSpec
+from lrm_safety.nouns import AttackSpec, Gate, Recipe, Sampling, TrainingSpec
 
 M = TypeVar("M", bound=Message)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
@@ -122,16 +123,12 @@ def _resolve_evaluation(recipe: Recipe) -> None:
 
 
 def _resolve_gate(recipe: Recipe) -> None:
-    filled = Gate(alpha=0.05, max_invalid=0.05, method="fixed")
+    filled = Gate(max_invalid=0.05)
     filled.MergeFrom(recipe.gate)
-    recipe.gate.CopyFrom(filled)
-    for role, margin in filled.margins.items():
-        if role not in ROLES:
-            raise InvalidInput(
-                f"recipe {recipe.name}: gate.margins.{role} is no role; expected one of {', '.join(ROLES)}"
-            )
-        if not 0 <= margin <= 1:
-            raise InvalidInput(f"recipe {recipe.name}: gate.margins.{role} is {margin}; expected a share in [0, 1]")
+    try:
+        recipe.gate.CopyFrom(gates.resolve(filled))
+    except InvalidInput as error:
+        raise InvalidInput(f"recipe {recipe.name}: {error}") from None
 
 
 def _checked(tree: dict[Any, Any], kind: Descriptor, where: str) -> dict[str, Any]:

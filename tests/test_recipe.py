@@ -28,6 +28,13 @@ def test_recipes_that_come_with_the_project_load(path: Path) -> None:
     assert recipe.load(path).name == path.stem
 
 
+def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
+    gate = "{method: sequential, margins: {harm: 0.1}, waivers: [{what: harm, who: me, why: new, until: 2030-01-31}]}"
+    done = recipe.load(written(tmp_path, WHOLE.replace("{margins: {harm: 0.1}}", gate)))
+    assert done.gate.waivers[0].until == "2030-01-31"
+    assert (done.gate.claim, done.gate.max_truncated) == ("wider", 0.1)
+
+
 def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
     done = recipe.load(written(tmp_path, WHOLE))
     assert done.name == done.training.name == done.dataset.name == "mine"
@@ -55,6 +62,7 @@ def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
         ("model: m\ntraining: {epochs: 1}\nevaluation: {benchmarks: [x]}", "go together"),
         ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {hram: 0.1}}", "hram is no role"),
         ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {harm: 10}}", r"expected a share in \[0, 1\]"),
+        ("model: m\nevaluation: {benchmarks: [x]}\ngate: {method: soon}", "gate.method is 'soon'; expected fixed or"),
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, says: str) -> None:

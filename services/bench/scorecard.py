@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lrm_safety import stats
@@ -19,9 +19,17 @@ def cell_key(cell: Cell) -> CellKey:
 
 
 def build_scorecard(
-    run: str, spec: BenchSpec, endpoint: Endpoint, records: Iterable[Record], seconds: float
+    run: str,
+    spec: BenchSpec,
+    endpoint: Endpoint,
+    records: Iterable[Record],
+    seconds: float,
+    planned: Mapping[tuple[str, str, str], int] | None = None,
 ) -> Scorecard:
-    """`records` hold each key once; `spec` is resolved: its judges and attacks give the cells and their order."""
+    """`records` hold each key once; `spec` is resolved: its judges and attacks give the cells and their order.
+
+    `planned`: (benchmark, attack, role) -> samples that a whole run has, where that is known.
+    """
     tallies = {
         (each.benchmark, attack, judge.judge): _Tally()
         for each in spec.benchmarks
@@ -43,6 +51,9 @@ def build_scorecard(
         card.generated_tokens += 0 if record.completion.cached else record.completion.usage.completion_tokens
         for judge in judges[record.benchmark]:
             tallies[record.benchmark, record.attack, judge].add(record, judge)
+    for (name, attack, role), count in (planned or {}).items():
+        for judge in judges[name]:
+            tallies[name, attack, judge].role, tallies[name, attack, judge].planned = role, count
     card.cells.extend(tally.cell(key, spec.seed) for key, tally in tallies.items() if tally.role)
     return card
 
@@ -61,6 +72,7 @@ class _Tally:
     truncated: int = 0
     tokens: int = 0
     completions: int = 0
+    planned: int = 0
 
     def add(self, record: Record, judge: str) -> None:
         self.role = record.role
@@ -91,6 +103,7 @@ class _Tally:
             judge_digest=" ".join(sorted(self.digests)),  # more than one: the judge changed during the run
             mean_tokens=self.tokens / self.completions if self.completions else 0.0,
             invalid_reasons=dict(self.reasons),
+            planned=self.planned,
         )
         estimate = stats.rate(self.values, self.units, LEVEL, seed)
         if estimate is not None:
