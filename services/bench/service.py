@@ -17,10 +17,13 @@ from lrm_safety.nouns import (
     GateCheckpointRequest,
     GetOutcomeRequest,
     GetScorecardRequest,
+    ImportRunRequest,
     ListPluginsRequest,
     ListPluginsResponse,
     ListPoliciesRequest,
     ListPoliciesResponse,
+    MeasureNoiseRequest,
+    Noise,
     Policy,
     ReadRecordsRequest,
     RecipeOutcome,
@@ -39,7 +42,8 @@ from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
 from lrm_safety.v1.bench_pb2 import DESCRIPTOR as BENCH
 from lrm_safety.v1.bench_pb2_grpc import BenchServiceServicer, add_BenchServiceServicer_to_server
-from services.bench import attack, benchmark, gate, outcomes, readiness, webhook
+from services.bench import attack, benchmark, gate, imported, noise, outcomes, readiness, webhook
+from services.bench.calibrated import read_calibrations
 from services.bench.callbacks import Courier
 from services.bench.compare import Side, compare, read_side
 from services.bench.evaluate import evaluate, unique
@@ -47,6 +51,8 @@ from services.bench.gating import Gating
 from services.bench.plan import Plan, make_plan
 from services.bench.scorecard import build_scorecard
 from services.bench.spending import spent
+from services.bench.stopping import Stopping, open_stopping, savings
+from services.bench.terms import terms_of
 from services.bench.trigger import Trigger
 
 FOLDERS = {"attacks": attack.FOLDER, "benchmarks": benchmark.FOLDER}
@@ -82,7 +88,10 @@ class BenchServicer(BenchServiceServicer):
         """As RunBenchmarks, for whoever `tenant` is."""
         plan = make_plan(request.spec, self._settings, self._clients)
         spec = RunSpec(bench=plan.spec)
-        if plan.endpoint.state not in ASKABLE and not self._is_done(run_id("bench", spec, *plan.inputs)):
+        is_done = self._is_done(run_id("bench", spec, *plan.inputs))
+        if not is_done:
+            self._check_gate(plan)
+        if plan.endpoint.state not in ASKABLE and not is_done:
             state = EndpointState.Name(plan.endpoint.state)
             raise Conflict(
                 f"endpoint {plan.endpoint.name} is {state}, not READY; deploy it, wait until it is, then ask again"
@@ -96,11 +105,19 @@ class BenchServicer(BenchServiceServicer):
         read_run(self._store, request.run)
         yield from unique(read_parts(self._store, request.run, Record))
 
+    def ImportRun(self, requests: Iterator[ImportRunRequest], context: grpc.ServicerContext) -> Run:
+        return imported.start(self.host, requests, tenancy.of(context))
+
     def CompareScorecards(
         self, request: CompareScorecardsRequest, context: grpc.ServicerContext
     ) -> CompareScorecardsResponse:
         baseline, candidate = self._side(request.baseline_run), self._side(request.candidate_run)
         return CompareScorecardsResponse(comparisons=compare(baseline, candidate))
+
+    def MeasureNoise(self, request: MeasureNoiseRequest, context: grpc.ServicerContext) -> Noise:
+        found = noise.measure_noise([self._side(run) for run in dict.fromkeys(request.runs)])
+        noise.keep_noise(self._store, found)
+        return found
 
     def CheckGate(self, request: CheckGateRequest, context: grpc.ServicerContext) -> Decision:
         outcome = self.decide(request)
@@ -150,24 +167,51 @@ class BenchServicer(BenchServiceServicer):
         if self._store.stat(key) is None:
             started = time.monotonic()
             run.check_cancelled()
+            baseline = self._side(plan.spec.baseline_run) if plan.spec.baseline_run else None
             try:
-                self._evaluate(run, plan)
+                self._evaluate(run, plan, baseline)
             finally:
                 self._note_cost(run)
             seconds = time.monotonic() - started
-            card = build_scorecard(run.id, plan.spec, plan.endpoint, unique(run.parts(Record)), seconds)
+            records = unique(run.parts(Record))
+            card = build_scorecard(run.id, plan.spec, plan.endpoint, records, seconds, plan.counts())
+            if baseline is not None:
+                recorded = {record.key for record in run.parts(Record)}
+                card.saved.CopyFrom(savings((task.key for task in plan.tasks()), recorded, baseline, card))
             self._store.create(key, jsonl.dumps(card).encode())
         return run.id
 
-    def _evaluate(self, run: OwnedRun, plan: Plan) -> None:
+    def _evaluate(self, run: OwnedRun, plan: Plan, baseline: Side | None) -> None:
         def attempt() -> None:
             readiness.make_ready(run, plan, self._clients, self._settings)
-            evaluate(run, plan, self._clients)
+            evaluate(run, plan, self._clients, self._stopping(run, baseline))
 
         if self._is_in_cluster:
             outages.get_over(run, attempt, outages.PATIENCE_S, lambda: sum(1 for _ in run.parts(Record)))
         else:
-            evaluate(run, plan, self._clients)
+            evaluate(run, plan, self._clients, self._stopping(run, baseline))
+
+    def _stopping(self, run: OwnedRun, baseline: Side | None) -> Stopping:
+        """Nothing read yet. Waivers count as of the first asking: every owner of a run decides alike."""
+        if baseline is None:
+            return Stopping()
+        terms = terms_of(run.spec.bench.gate, gate.roles_of(baseline), run.described().created_at)
+        return open_stopping(terms, baseline, gate.sharpness_of(terms, baseline, self._evidence(baseline).calibrations))
+
+    def _check_gate(self, plan: Plan) -> None:
+        """Raises what a gate would raise after the measurement, before it: NotFound, Conflict, InvalidInput."""
+        if plan.spec.baseline_run:
+            card = self._scorecard(plan.spec.baseline_run)
+            gate.check_baseline(card, plan.spec)
+            terms = terms_of(plan.spec.gate, {cell.benchmark: cell.role for cell in card.cells}, time.time())
+            noise.check_margins(terms, noise.find_noise(self._store, noise.suite_digest(card.spec)))
+
+    def _evidence(self, baseline: Side) -> gate.Evidence:
+        card = baseline.scorecard
+        return gate.Evidence(
+            noise.find_noise(self._store, noise.suite_digest(card.spec)),
+            read_calibrations(self._store, (cell.judge_digest for cell in card.cells if cell.judge_digest)),
+        )
 
     def _note_cost(self, run: OwnedRun) -> None:
         try:
@@ -190,7 +234,7 @@ class BenchServicer(BenchServiceServicer):
             return outcome
         candidate = self._side(request.candidate_run)
         outcome.candidate.CopyFrom(candidate.scorecard)
-        outcome.decision.CopyFrom(gate.decide(request.gate, baseline, candidate))
+        outcome.decision.CopyFrom(gate.decide(request.gate, baseline, candidate, self._evidence(baseline)))
         outcome.comparisons.extend(compare(baseline, candidate))
         return outcome
 
