@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import recipe
+from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +26,22 @@ def written(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_that_come_with_the_project_load(path: Path) -> None:
     assert recipe.load(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_their_plugins_are_there(path: Path) -> None:
+    done = recipe.load(path)
+    named = {
+        "services.data.builders": {part.builder for part in done.dataset.parts},
+        "services.data.sources": {part.source.source for part in done.dataset.parts},
+        "services.data.filters": {each.filter for each in done.dataset.filters},
+        "services.trainer.methods": {done.training.method} - {""},
+        "services.bench.benchmarks": {each.benchmark for each in done.evaluation.benchmarks},
+        "services.bench.attacks": {each.attack for each in done.evaluation.attacks},
+        "services.judge.judges": {judge.judge for each in done.evaluation.benchmarks for judge in each.judges},
+    }
+    for folder, names in named.items():
+        assert names <= {plugin.name for plugin in registry.describe(folder)}, folder
 
 
 def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
