@@ -37,7 +37,8 @@ def junit(outcome: RecipeOutcome) -> bytes:
     suite.set("time", f"{_seconds(outcome):.3f}")
     whole = ElementTree.Element("testsuites")
     whole.append(suite)
-    return ElementTree.tostring(whole, encoding="utf-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(whole, encoding="utf-8", xml_declaration=True)
+    return text
 
 
 def _test(name: str, verdict: "Outcome.ValueType", reason: str, is_deciding: bool) -> ElementTree.Element:
