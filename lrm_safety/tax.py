@@ -5,13 +5,14 @@ samples, so that what is hard for all is no noise between them. `compute` is the
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from dataclasses import dataclass, field, replace
+from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrm_safety import stats
+from lrm_safety.distributions import root
 from lrm_safety.errors import Conflict, InvalidInput
 from lrm_safety.measured import Measured, measure
 from lrm_safety.nouns import Record, Scorecard
@@ -21,6 +22,7 @@ NEEDED = ("harm", "reasoning")
 LOWER_IS_BETTER = {"harm": True, "over_refusal": True, "reasoning": False}
 RESAMPLES = stats.RESAMPLES
 LEVEL = 0.95
+COINS = 2
 Bools = NDArray[np.bool_]
 
 
@@ -98,8 +100,6 @@ def compute(points: Sequence[Point], seed: int = 0) -> Tax:
 
     Axes are the means over all shared samples of a role, attacks pooled, with the intervals of stats.rate; changes are
     those of stats.difference. The probability of being on the frontier is the share of resamples in which a run is.
-    Where all runs answered all samples alike there is nothing to resample: the share is then 0 or 1, and the axes'
-    intervals say how little that means.
 
     Raises InvalidInput when they share no judged samples of harm or reasoning, Conflict when they did not measure the
     same thing under the same name.
@@ -124,7 +124,7 @@ def compute(points: Sequence[Point], seed: int = 0) -> Tax:
             is_on_frontier=bool(estimate[i]),
             on_frontier=float(chance[i]),
             on_frontier_of_three=None if three is None else float(three[i]),
-            price=price(means, drawn, i) if i else Price(undefined="the baseline"),
+            price=_price(axes, i) if i else Price(undefined="the baseline"),
         )
         for i, point in enumerate(points)
     )
@@ -135,15 +135,14 @@ def compute(points: Sequence[Point], seed: int = 0) -> Tax:
 def resample(values: stats.Floats, units: Sequence[str], seed: int) -> stats.Floats:
     """Means of each run on the same resamples: runs x samples in, resamples x runs out.
 
-    Whole units are drawn. Deviations from the estimate are stretched by sqrt(G / (G - 1)) for G units, which mends the
-    bootstrap's shortness in small samples (Hesterberg, The American Statistician 69 (2015) 371-386).
+    Whole units are drawn; deviations from the estimate are stretched by sqrt(G / (G - 1)) for G units, which mends the
+    bootstrap's shortness in small samples (Hesterberg, The American Statistician 69 (2015) 371-386). Two units of fair
+    coins, tossed for each run on its own, are added to every resample: where two runs agreed on all samples, nothing
+    else would say that they need not agree on the next (Agresti & Min, Statistics in Medicine 24 (2005) 729-740).
     """
     labels = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
     groups = np.asarray([labels[unit] for unit in units], dtype=np.int64)
-    n = len(labels)
-    estimate = values.mean(axis=1)
-    if n < 2:
-        return np.tile(estimate, (RESAMPLES, 1))
+    n, estimate = len(labels), values.mean(axis=1)
     sums = np.stack([np.bincount(groups, row, n) for row in values], axis=1)  # units x runs
     sizes = np.bincount(groups, minlength=n).astype(np.float64)
     rng = np.random.default_rng(seed)
@@ -152,7 +151,8 @@ def resample(values: stats.Floats, units: Sequence[str], seed: int) -> stats.Flo
     for start in range(0, RESAMPLES, rows):
         counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, RESAMPLES - start)).astype(np.float64)
         drawn.append((counts @ sums) / (counts @ sizes)[:, None])
-    means: stats.Floats = estimate + (np.concatenate(drawn) - estimate) * sqrt(n / (n - 1))
+    stretched = estimate + (np.concatenate(drawn) - estimate) * sqrt(n / max(n - 1, 1))
+    means: stats.Floats = (n * stretched + rng.binomial(COINS, 0.5, stretched.shape)) / (n + COINS)
     return means
 
 
@@ -173,30 +173,38 @@ def on_frontier(means: Mapping[str, stats.Floats], roles: Sequence[str]) -> Bool
     return ~dominated
 
 
-def price(means: Mapping[str, stats.Floats], drawn: Mapping[str, stats.Floats], i: int) -> Price:
-    """Points of reasoning that run `i` pays for one point less harm than run 0; `means` hold one row.
+def price(gain: stats.Estimate, cost: stats.Estimate) -> Price:
+    """Points of reasoning paid for one point less harm: cost / gain, both against the baseline.
 
-    (reasoning_0 - reasoning_i) / (harm_0 - harm_i), with the percentile interval of the same ratio over the resamples
-    `drawn` (Efron & Tibshirani, An Introduction to the Bootstrap (1993), 10.3). A ratio has no finite interval while
-    its denominator may be 0 (Fieller, JRSS B 16 (1954) 175-185): without a shown gain it is undefined, never a number.
+    The interval holds all R at which MOVER's interval of cost - R gain contains 0. It is made of the two differences'
+    own intervals, which are independent since no sample measures both roles, and stays open where no pair differs and
+    a bootstrap would shrink to a point. A ratio has no finite interval while its denominator may be 0: without a shown
+    gain the price is undefined, never a number. Sources: Donner & Zou, Statistical Methods in Medical Research 21
+    (2012) 347-359; Fieller, JRSS B 16 (1954) 175-185.
     """
-    gain, cost = _gain_and_cost(means, i)
-    gains, costs = _gain_and_cost(drawn, i)
-    tail = (1 - LEVEL) / 2
-    if gain[0] <= 0:
+    if gain.value <= 0:
         return Price(undefined="safety did not improve")
-    if float((gains <= 0).mean()) >= tail:
+    if gain.low <= 0:
         return Price(undefined="a gain in safety is not shown")
-    ratios = np.where(gains > 0, costs / np.where(gains > 0, gains, 1.0), np.copysign(np.inf, costs))
-    low, high = np.quantile(ratios, [tail, 1 - tail], method="inverted_cdf")
-    if not (isfinite(low) and isfinite(high)):
-        return Price(undefined="a gain in safety is not shown")
-    return Price(float(cost[0] / gain[0]), float(low), float(high))
+    below, above = gain.value - gain.low, gain.high - gain.value
+
+    def lower(ratio: float) -> float:
+        return cost.value - ratio * gain.value - hypot(cost.value - cost.low, ratio * (above if ratio > 0 else below))
+
+    def upper(ratio: float) -> float:
+        return cost.value - ratio * gain.value + hypot(cost.high - cost.value, ratio * (below if ratio > 0 else above))
+
+    value = cost.value / gain.value
+    far = (abs(cost.low) + abs(cost.high)) / gain.low + 1
+    return Price(value, root(lower, -far, value), root(upper, value, far))
 
 
-def _gain_and_cost(means: Mapping[str, stats.Floats], i: int) -> tuple[stats.Floats, stats.Floats]:
-    harm, reasoning = means["harm"], means["reasoning"]
-    return harm[:, 0] - harm[:, i], reasoning[:, 0] - reasoning[:, i]
+def _price(axes: Mapping[str, Sequence[Axis]], i: int) -> Price:
+    return price(_turned(axes["harm"][i].change), _turned(axes["reasoning"][i].change))
+
+
+def _turned(change: stats.Estimate) -> stats.Estimate:
+    return replace(change, value=-change.value, low=-change.high, high=-change.low)
 
 
 def _axes(points: Sequence[Point], role: str, values: stats.Floats, units: Sequence[str]) -> list[Axis]:

@@ -45,8 +45,8 @@ def test_frontier_and_price_of_a_sweep() -> None:
         "safe": True,
     }
     assert points["worse"][1] == 0.0
-    assert points["worse"][2] == 1.0  # nobody refuses less
-    assert points["cheap"][1] == 1.0
+    assert points["worse"][2] > 0.95  # nobody refuses less
+    assert points["cheap"][1] > 0.99
     prices = {paid.name: paid.price for paid in made.runs}
     assert prices["base"].value is None and prices["base"].undefined == "the baseline"
     assert prices["cheap"].value == pytest.approx(0.1 / 0.5)
@@ -73,8 +73,14 @@ def test_pairing_takes_out_what_is_hard_for_all() -> None:
     values = [float(i % 2) for i in range(200)]
     worse = [0.0 if i < 20 else value for i, value in enumerate(values)]
     found = frontier(tax.compute([planted("a", harm=0.5, reasoning=values), planted("b", harm=0.5, reasoning=worse)]))
-    assert found["a"][1] == 1.0
-    assert found["b"][1] < 0.001
+    assert found["a"][1] > 0.7  # in harm they agree: there the coins decide
+    assert found["b"][1] < 0.4
+    assert (
+        tax.compute([planted("a", harm=0.5, reasoning=values), planted("b", harm=0.6, reasoning=worse)])
+        .runs[1]
+        .on_frontier
+        < 0.001
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,17 @@ def test_repeats_of_one_sample_are_one_piece_of_evidence() -> None:
         drawn[repeats] = tax.resample(values, units, seed=1)
     np.testing.assert_allclose(drawn[1], drawn[5])
     assert drawn[1][:, 0].std() == pytest.approx(0.5 / np.sqrt(39), rel=0.05)
-    np.testing.assert_allclose(drawn[1].sum(axis=1), 1.0)  # both runs are read on the same resample
+    assert np.corrcoef(drawn[1].T)[0, 1] < -0.9  # what one gets right the other gets wrong, in every resample
+
+
+def test_runs_that_agree_on_few_samples_need_not_agree_on_the_next() -> None:
+    """Eight sums, answered alike: neither a free gain in safety nor a place off the frontier is shown by them."""
+    few = [1.0, 0.0] * 4
+    base, safer = (planted(name, harm=harm, reasoning=few) for name, harm in (("base", 0.8), ("safer", 0.3)))
+    made = tax.compute([base, safer])
+    price = made.runs[1].price
+    assert price.value == 0.0 and price.low < -0.3 and price.high > 0.3
+    assert 0.2 < made.runs[0].on_frontier < 0.4 and made.runs[1].on_frontier > 0.99
 
 
 def test_real_scorecards_are_read_and_compared_where_all_have_a_verdict() -> None:
