@@ -168,7 +168,7 @@ def _dot(cell: Cell | None, sheet: Sheet, y: float) -> Dot | None:
     has_interval = cell.HasField("interval")
     low = sheet.x(cell.interval.low) if has_interval else None
     high = sheet.x(cell.interval.high) if has_interval else None
-    title = f"{wording.value(cell)} {wording.interval(cell)} n {cell.n:,}, {cell.invalid:,} invalid"
+    title = f"{wording.value(cell)} {wording.interval(cell)} n {wording.count(cell, 'n')}, {cell.invalid:,} invalid"
     return Dot(sheet.x(cell.value), y, low, high, title)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lrm_safety.gates import SEQUENTIAL
-from lrm_safety.nouns import Comparison, Gate, Interval, Waiver
+from lrm_safety.nouns import Comparison, Gate, Interval, Savings, Waiver
 from lrm_safety.stats import Shown, corrected
 from services.bench.calibrated import PERFECT, Sharpness
 from services.bench.terms import Terms
@@ -57,6 +57,15 @@ def missing(gate: Gate, what: str, invalid: int, truncated: int, total: int) -> 
 
 def waiver_line(waiver: Waiver) -> str:
     return f"waived: {waiver.what}, by {waiver.who}, until {waiver.until}: {waiver.why}"
+
+
+def saved_line(saved: Savings) -> list[str]:
+    if not saved.skipped:
+        return []
+    return [
+        f"decided with {saved.dispatched:,.0f} of {saved.planned:,.0f} samples asked; the other {saved.skipped:,.0f} "
+        f"would have taken {saved.tokens:,.0f} tokens and {saved.gpu_seconds:,.0f} GPU-seconds (estimated)"
+    ]
 
 
 def _numbers(made: Comparison, terms: Terms, margin: float) -> str:
