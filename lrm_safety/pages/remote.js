@@ -13,7 +13,7 @@ const source = (() => {
       if (!answer.ok) return null;
       const found = await answer.json();
       offer(found.labels);
-      if (found.unread) waiting = setTimeout(again, 2000);
+      if (found.unread) waiting = setTimeout(again, found.samples.length ? 2000 : 200);
       return found;
     } catch {
       return null;

@@ -18,7 +18,9 @@ MOST_SEARCH_S = 10.0
 SIDES = ("baseline", "candidate")
 FLIP = """CASE WHEN a.bad IS NULL OR b.bad IS NULL THEN 'unpaired' WHEN a.bad = b.bad THEN 'same'
           WHEN b.bad > a.bad THEN 'worse' ELSE 'better' END"""
-RANK = "CASE flip WHEN 'worse' THEN 0 WHEN 'better' THEN 1 WHEN 'unpaired' THEN 2 ELSE 3 END"
+ORDER = (
+    "CASE flip WHEN 'worse' THEN 0 WHEN 'better' THEN 1 WHEN 'unpaired' THEN 2 ELSE 3 END, role, benchmark, attack, key"
+)
 FIELDS = ("label", "is_invalid", "is_truncated", "part", "line")
 HEAD = ("key", "role", "benchmark", "attack")
 
@@ -65,10 +67,10 @@ class Finder:
             every = connection.execute("SELECT count(*) FROM found").fetchone()[0]
             where, values = self._where(wanted)
             if wanted.text:
-                places, note = self._search(list(_places(connection, f"{where} {self._order()}", values)), wanted)
+                places, note = self._search(list(_places(connection, f"{where} ORDER BY {ORDER}", values)), wanted)
                 return Found(self._samples(places[start : start + PAGE]), len(places), every, note)
             total = connection.execute(f"SELECT count(*) FROM found {where}", values).fetchone()[0]
-            shown = list(_places(connection, f"{where} {self._order()} LIMIT {PAGE} OFFSET ?", [*values, start]))
+            shown = list(_places(connection, f"{where} ORDER BY {ORDER} LIMIT {PAGE} OFFSET ?", [*values, start]))
             return Found(self._samples(shown), total, every)
 
     def labels(self) -> list[str]:
@@ -86,19 +88,42 @@ class Finder:
                 )
             )
 
+    def settle(self) -> None:
+        """Both runs are indexed to their ends: keeps which sample of one goes with which of the other, in a file."""
+        if len(self.indexes) < 2:
+            return
+        with self._attached() as connection:
+            stamp = _stamp(connection)
+            if _kept(connection) == stamp:
+                return
+            with connection:
+                connection.execute("DROP TABLE IF EXISTS pairs.found")
+                connection.execute(
+                    f"CREATE TABLE pairs.found AS SELECT * FROM ({_view(list(self.indexes))}) ORDER BY {ORDER}"
+                )
+                connection.execute(f"CREATE INDEX pairs.in_order ON found ({ORDER})")
+                connection.execute("CREATE TABLE IF NOT EXISTS pairs.made (id TEXT)")
+                connection.execute("DELETE FROM pairs.made")
+                connection.execute("INSERT INTO pairs.made VALUES (?)", (stamp,))
+
     @contextmanager
     def _joined(self) -> Iterator[sqlite3.Connection]:
         """A connection with the view `found`: one row a sample, columns of each side by its name."""
+        with self._attached() as connection:
+            is_kept = len(self.indexes) > 1 and _kept(connection) == _stamp(connection)
+            rows = "SELECT * FROM pairs.found" if is_kept else _view(list(self.indexes))
+            connection.execute(f"CREATE TEMP VIEW found AS {rows}")
+            yield connection
+
+    @contextmanager
+    def _attached(self) -> Iterator[sqlite3.Connection]:
         first, *others = self.indexes.values()
         with first.connected() as connection:
             for other in others:
                 connection.execute("ATTACH ? AS other", (str(other.path),))
-            connection.execute(f"CREATE TEMP VIEW found AS {_view(list(self.indexes))}")
+                pairs = first.path.with_name(f"{first.run}+{other.run}.sqlite")
+                connection.execute("ATTACH ? AS pairs", (str(pairs),))
             yield connection
-
-    def _order(self) -> str:
-        rank = f"{RANK}, " if len(self.indexes) > 1 else ""
-        return f"ORDER BY {rank}role, benchmark, attack, key"
 
     def _where(self, wanted: Wanted) -> tuple[str, list[object]]:
         sides = [wanted.model] if wanted.model in self.indexes else list(self.indexes)
@@ -154,6 +179,18 @@ class Finder:
             )
             for place in places
         ]
+
+
+def _stamp(connection: sqlite3.Connection) -> str:
+    """What both indexes hold now: which files they are, and how many parts each has taken in."""
+    files = [f"(SELECT id FROM {each}.made), (SELECT count(*) FROM {each}.parts)" for each in ("main", "other")]
+    return " ".join(map(str, connection.execute(f"SELECT {', '.join(files)}").fetchone()))
+
+
+def _kept(connection: sqlite3.Connection) -> str:
+    is_there = connection.execute("SELECT count(*) FROM pairs.sqlite_master WHERE name = 'made'").fetchone()[0]
+    row = connection.execute("SELECT id FROM pairs.made").fetchone() if is_there else None
+    return row[0] if row else ""
 
 
 def _view(sides: list[str]) -> str:

@@ -16,10 +16,12 @@ from lrm_safety.report.facts import role_rank
 from lrm_safety.report.samples import badness, deciding_verdict
 from lrm_safety.store import ObjectStore
 
-VERSION = 1
-COMMIT_PARTS = 16
+VERSION = 2
+COMMIT_PARTS = 16  # the first commits are smaller, so that there is something to show at once
 WAIT_S = 30.0  # for another viewer that writes the same file
 TABLES = """
+CREATE TABLE made (id TEXT);
+INSERT INTO made VALUES (hex(randomblob(8)));
 CREATE TABLE parts (part TEXT PRIMARY KEY);
 CREATE TABLE samples (
     key TEXT PRIMARY KEY, role INTEGER, benchmark TEXT, attack TEXT, label TEXT, bad REAL,
@@ -48,10 +50,12 @@ class SampleIndex:
         """Takes in the parts it has not seen yet."""
         with self.connected() as connection:
             missing = self._missing(connection)
-            for start in range(0, len(missing), COMMIT_PARTS):
+            size = 1
+            while missing:
                 with connection:
-                    for part in missing[start : start + COMMIT_PARTS]:
+                    for part in missing[:size]:
                         self._take_in(connection, part)
+                missing, size = missing[size:], min(2 * size, COMMIT_PARTS)
 
     def missing(self) -> int:
         """How many parts are in the store and not in here."""

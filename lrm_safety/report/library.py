@@ -36,6 +36,8 @@ class Library:
         for index in finder.indexes.values():
             if missing[index.run]:
                 self._grow(index)
+        if not any(missing.values()):
+            finder.settle()
         return sum(missing.values())
 
     def wait(self) -> None:

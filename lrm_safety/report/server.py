@@ -44,6 +44,9 @@ class ViewServer(ThreadingHTTPServer):
             ) from None
         self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that has gone is no news; what goes wrong in a page is dealt with where it is made."""
+
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.server_port}/"
