@@ -93,7 +93,11 @@ def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
         "policy": {"digest": _policy_digest(decision.gate), "gate": jsonl.to_dict(decision.gate)},
         "suite": {"digest": _suite_digest(card.spec), "benchmarks": [each.benchmark for each in card.spec.benchmarks]},
         "judges": {cell.judge: cell.judge_digest for cell in card.cells},
-        "statistics": decision.gate.method or "fixed",
+        "statistics": {
+            "method": decision.gate.method or "fixed",
+            "claim": decision.gate.claim,
+            "alpha": decision.gate.alpha,
+        },
         "weights": {"candidate": card.weights_digest, "baseline": outcome.baseline.weights_digest},
         "baseline": outcome.baseline.checkpoint,
         "runs": {"decision": decision.run, "candidate": card.run, "baseline": outcome.baseline.run},

@@ -17,6 +17,7 @@ from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     CancelRunRequest,
     Checkpoint,
+    Gate,
     GateCheckpointRequest,
     GetOutcomeRequest,
     GetRunRequest,
@@ -145,6 +146,18 @@ def test_announced_fifty_times_at_once_to_two_replicas_it_runs_once(
     assert len(list(floor.store.list(f"runs/{asked[0].id}/epochs/"))) == 1
     again = floor.ask(policy, made)  # what has passed since changes no question that was asked
     assert (again.id, again.state) == (asked[0].id, RunState.RUN_STATE_DONE)
+
+
+def test_a_sequential_policy_asks_no_more_than_it_takes(floor: Floor, harm_file: Callable[[int], str]) -> None:
+    base = floor.publish("base", "good")
+    made = floor.publish("tuned", "bad", named(base))
+    floor.inference.delay_s = 0.01
+    policy = gate_policy(harm_file(300), gate=Gate(method="sequential"))
+    outcome = floor.outcome(floor.ask(policy, made).id)
+    assert outcome.decision.outcome == BLOCK
+    assert floor.inference.asked[f"base-{base.digest[:8]}"] == 300
+    assert floor.inference.asked[f"tuned-{made.digest[:8]}"] < 200
+    assert outcome.decision.saved.skipped > 100
 
 
 def test_a_gate_goes_on_when_its_process_was_killed(floor: Floor, harm_file: Callable[[int], str]) -> None:
