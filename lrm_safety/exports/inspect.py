@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lrm_safety import __version__
-from lrm_safety.export import MeasuredRun, landing, shown
+from lrm_safety.export import MeasuredRun, digest, landing, shown
 from lrm_safety.measured import measure
 from lrm_safety.nouns import Cell, Completion, Record, Verdict
 
@@ -64,9 +64,14 @@ class _Log:
 
 def _open(run: MeasuredRun, place: Place, folder: Path, stack: ExitStack) -> _Log:
     when = _when(run.scorecard.created_at).replace(":", "-")
-    path = folder / f"{when}_{'-'.join(place).replace('_', '-')}_{run.scorecard.run}.eval"
+    path = folder / f"{when}_{'-'.join(place).replace('_', '-')}_{_task_id(run, place)}.eval"
     unfinished = stack.enter_context(landing(path))
     return _Log(path, stack.enter_context(zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED)))
+
+
+def _task_id(run: MeasuredRun, place: Place) -> str:
+    """Of one run's task: logs with the same one are taken for retries of each other."""
+    return digest("/".join((run.scorecard.run, *place)))[:22]
 
 
 def _places(cells: Iterable[Cell]) -> list[Place]:
@@ -168,7 +173,7 @@ def _header(run: MeasuredRun, place: Place, log: _Log, is_with_text: bool) -> di
             "run_id": card.run,
             "created": _when(card.created_at),
             "task": place[0],
-            "task_id": "-".join(place),
+            "task_id": _task_id(run, place),
             "task_display_name": place[0] if place[1] == "none" else f"{place[0]} ({place[1]})",
             "task_args": {"attack": place[1]},
             "task_args_passed": {"attack": place[1]},

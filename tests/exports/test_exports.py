@@ -37,6 +37,7 @@ def test_inspect_reads_its_log(tmp_path: Path, inspect_python: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     logs = {(log["eval"]["task"], log["eval"]["task_args"]["attack"]): log for log in json.loads(done.stdout)}
+    assert len({log["eval"]["task_id"] for log in logs.values()}) == 3  # else they pass for retries of one task
     assert set(logs) == {("strongreject", "none"), ("strongreject", "prefill"), ("math500", "none")}
 
     harm = logs["strongreject", "none"]
