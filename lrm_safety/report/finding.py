@@ -93,18 +93,22 @@ class Finder:
         if len(self.indexes) < 2:
             return
         with self._attached() as connection:
-            stamp = _stamp(connection)
-            if _kept(connection) == stamp:
+            if _kept(connection) == _stamp(connection):
                 return
             with connection:
-                connection.execute("DROP TABLE IF EXISTS pairs.found")
-                connection.execute(
-                    f"CREATE TABLE pairs.found AS SELECT * FROM ({_view(list(self.indexes))}) ORDER BY {ORDER}"
-                )
-                connection.execute(f"CREATE INDEX pairs.in_order ON found ({ORDER})")
-                connection.execute("CREATE TABLE IF NOT EXISTS pairs.made (id TEXT)")
-                connection.execute("DELETE FROM pairs.made")
-                connection.execute("INSERT INTO pairs.made VALUES (?)", (stamp,))
+                connection.execute("BEGIN IMMEDIATE")  # of many that come at once one makes it
+                stamp = _stamp(connection)
+                if _kept(connection) != stamp:
+                    self._keep(connection, stamp)
+
+    def _keep(self, connection: sqlite3.Connection, stamp: str) -> None:
+        rows = f"SELECT * FROM ({_view(list(self.indexes))}) ORDER BY {ORDER}"
+        connection.execute("DROP TABLE IF EXISTS pairs.found")
+        connection.execute(f"CREATE TABLE pairs.found AS {rows}")
+        connection.execute(f"CREATE INDEX pairs.in_order ON found ({ORDER})")
+        connection.execute("CREATE TABLE IF NOT EXISTS pairs.made (id TEXT)")
+        connection.execute("DELETE FROM pairs.made")
+        connection.execute("INSERT INTO pairs.made VALUES (?)", (stamp,))
 
     @contextmanager
     def _joined(self) -> Iterator[sqlite3.Connection]:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lrm_safety import jsonl
-from lrm_safety.nouns import Dataset, RecipeOutcome
+from lrm_safety.nouns import Dataset, RecipeOutcome, RoleDecision
 from lrm_safety.report import wording
 from lrm_safety.report.facts import (
     VERDICTS,
@@ -168,12 +168,27 @@ def _roles(outcome: RecipeOutcome) -> list[dict[str, Any]]:
             "margin": wording.margin(role.margin),
             "reason": "" if comparison.pairs else role.reason,
             "pairs": f"{comparison.pairs:,}",
+            "tier": role.tier if role.tier != "required" else "",
+            "notes": _notes(role),
         }
         if comparison.pairs:
             card["rates"] = f"{wording.percent(comparison.baseline)} → {wording.percent(comparison.candidate)}"
             card["change"] = change_of(comparison, falls_when_better(role.role))
         cards.append(card)
     return cards
+
+
+def _notes(role: RoleDecision) -> list[str]:
+    """What else is known of a role's worsening, in points; positive is worse."""
+    notes = [f"Read {role.read:,} of {role.planned:,} planned samples."] if role.planned else []
+    if role.HasField("worst_case"):
+        ends = f"[{wording.points(role.worst_case.low)}, {wording.points(role.worst_case.high)}]"
+        notes.append(f"Worsening with invalid samples counted as good, or as bad: {ends}.")
+    if role.HasField("corrected"):
+        notes.append(f"Freed from the judge's errors: {wording.points(role.corrected)}.")
+    if role.HasField("noise_floor"):
+        notes.append(f"The baseline differs from itself by up to {wording.margin(role.noise_floor)}.")
+    return notes
 
 
 def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:

@@ -177,3 +177,13 @@ def test_one_model_is_called_model() -> None:
     outcome = RecipeOutcome(baseline=scorecard("bench-base", "smollm2", 5))
     page = Page(html(ReportData(outcome, None, [], report_data().records)))
     assert "the one measured" in page.seen and "Trained" not in page.seen
+
+
+def test_a_role_says_what_else_is_known_of_it() -> None:
+    data = report_data()
+    role = data.outcome.decision.roles[0]
+    role.tier, role.read, role.planned, role.corrected, role.noise_floor = "waived", 64, 200, -0.031, 0.02
+    role.worst_case.low, role.worst_case.high = -0.6, -0.5
+    seen = Page(html(data)).seen
+    for said in ("waived", "Read 64 of 200", "[−60.0, −50.0]", "errors: −3.1", "up to 2.0"):
+        assert said in seen

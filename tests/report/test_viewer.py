@@ -146,6 +146,22 @@ def test_flips_are_those_of_the_verdicts(viewer: Viewer) -> None:
     assert refused_now.total > 0 == found.find(Wanted(flip="better", label="=refusal", model="baseline")).total
 
 
+def test_many_who_ask_at_once_make_one_pairing(viewer: Viewer) -> None:
+    made = finder(viewer, bench(5), bench(6))
+    counts: list[int] = []
+
+    def ask_first() -> None:
+        made.settle()
+        counts.append(made.find(Wanted()).every)
+
+    threads = [threading.Thread(target=ask_first) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [340] * 8
+
+
 def test_an_error_gives_way_to_a_later_completion(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     first, second = (next(records(1)) for _ in range(2))
