@@ -123,7 +123,7 @@ class Gating:
         try:
             bench = self._follow(run, stage, request, self._ask(run, clients, checkpoint, request))
         finally:
-            if not run.is_leaving:
+            if _is_ours(run):
                 _retire(clients, request.spec.endpoint)
         if bench.state != RunState.RUN_STATE_DONE:
             raise LrmError(f"{stage}: {bench.id}: {bench.error}")
@@ -179,6 +179,15 @@ def _baseline(store: ObjectStore, asked: Policy, checkpoint: Checkpoint, suite: 
         f"{checkpoint.name}: nothing to compare it with: none has passed on this line and it has no base in the store; "
         "set `baseline` in the policy"
     )
+
+
+def _is_ours(run: OwnedRun) -> bool:
+    """Not while it is handed over, nor once another owner needs the engines."""
+    try:
+        run.check_owned()
+    except LrmError:
+        return False
+    return not run.is_leaving
 
 
 def _mirror(run: OwnedRun, stage: str, bench: Run) -> None:
