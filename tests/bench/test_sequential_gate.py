@@ -69,6 +69,21 @@ def test_another_seed_is_another_order_and_the_same_seed_the_same() -> None:
     assert len({tuple(pairs(seed)) for seed in range(5)}) > 1
 
 
+def test_a_claim_about_these_items_alone_takes_fewer() -> None:
+    """Ten flips of 200 either way. About these items all is known once all are read; about others it is not."""
+    flips: Values = {"harm": [*rate(0, 10), *rate(20, 190)]}
+    wider, items = (gated(flips, claim=claim).roles[0] for claim in ("wider", "items"))
+    assert items.read < wider.read
+    assert items.outcome == PASS
+    small = {"harm": rate(1, 12)}
+    runs = side("a", small), side("b", small)
+    outcomes = {
+        claim: decide(Gate(margins={"harm": 0.05}, method="sequential", claim=claim), *runs).outcome
+        for claim in ("wider", "items")
+    }
+    assert outcomes == {"wider": OPEN, "items": PASS}
+
+
 def test_records_beyond_the_first_gap_do_not_count() -> None:
     """What was still in flight when the run stopped, and came back sooner than what stands before it."""
     before, whole = side("a", SAME), side("b", {**SAME, "harm": rate(200, 200)})
@@ -143,6 +158,8 @@ def test_waiving_everything_passes_nothing() -> None:
         ({"advisory": ["harms"]}, r"gate\.advisory\.harms is no role"),
         ({"waivers": [Waiver(what="harm", who="me", until="2030-01-01")]}, "`why` is missing"),
         ({"waivers": [waiver("harm", "soon")]}, r"until is 'soon'; expected the last day"),
+        ({"claim": "all"}, r"gate\.claim is 'all'; expected wider, or items with the method sequential"),
+        ({"claim": "items", "method": "fixed"}, r"gate\.claim is 'items'"),
         ({"max_truncated": 2}, r"gate\.max_truncated is 2"),
     ],
 )
