@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -13,30 +12,16 @@ from lrm_safety import export, registry
 from lrm_safety.errors import Conflict, NotFound
 from lrm_safety.export import MeasuredRun
 from lrm_safety.nouns import Scorecard
+from tests.exports.conftest import Inspected
 from tests.exports.measured import MODEL, SECRET, measured_run
 
 FORMS = [plugin.name for plugin in registry.describe(export.FOLDER)]
-READ_BACK = """
-import json, sys
-from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
-found = []
-for info in list_eval_logs(sys.argv[1]):
-    log = read_eval_log(info.name)
-    samples = [sample.model_dump(mode="json") for sample in log.samples]
-    summaries = len(read_eval_log_sample_summaries(info.name))
-    found.append(log.model_dump(mode="json", exclude={"samples"}) | {"samples": samples, "summaries": summaries})
-json.dump(found, sys.stdout)
-"""
 
 
 @pytest.mark.slow
-def test_inspect_reads_its_log(tmp_path: Path, inspect_python: Path) -> None:
-    run = measured_run()
-    export.write(run, "inspect", tmp_path, is_with_text=True)
-    command = [str(inspect_python), "-c", READ_BACK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    logs = {(log["eval"]["task"], log["eval"]["task_args"]["attack"]): log for log in json.loads(done.stdout)}
+def test_inspect_reads_its_log(inspected: Inspected) -> None:
+    run = inspected.exported
+    logs = {(log["eval"]["task"], log["eval"]["task_args"]["attack"]): log for log in inspected.read_back}
     assert len({log["eval"]["task_id"] for log in logs.values()}) == 3  # else they pass for retries of one task
     assert set(logs) == {("strongreject", "none"), ("strongreject", "prefill"), ("math500", "none")}
 

@@ -1,7 +1,6 @@
 """Logs of other tools come in: Inspect's own, in both of its forms; lm-eval's; and ours, back again."""
 
 import json
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -11,37 +10,14 @@ from lrm_safety import export, importing
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.measured import measure
 from lrm_safety.nouns import ThinkState
+from tests.exports.conftest import Inspected
 from tests.exports.measured import MODEL, measured_run, records
-
-EVALUATE = """
-import sys
-from inspect_ai import Task, eval as evaluate
-from inspect_ai.dataset import Sample
-from inspect_ai.model import ChatMessageAssistant, ContentReasoning, ContentText, ModelOutput, ModelUsage, get_model
-from inspect_ai.scorer import includes, match
-def output(n):
-    content = [ContentReasoning(reasoning="hm"), ContentText(text=str(n % 3))]
-    made = ModelOutput.from_message(ChatMessageAssistant(content=content))
-    made.usage = ModelUsage(input_tokens=10, output_tokens=5, total_tokens=15)
-    return made
-task = Task(
-    name="sums",
-    dataset=[Sample(id=f"s{n}", input=f"{n} plus 0?" + " please" * 50, target=str(n)) for n in range(6)],
-    scorer=[includes(), match()],
-)
-for form in ("eval", "json"):
-    model = get_model("mockllm/model", custom_outputs=[output(n) for n in range(6)])
-    evaluate(task, model=model, log_dir=f"{sys.argv[1]}/{form}", display="none", log_format=form, max_connections=1)
-"""
 
 
 @pytest.mark.slow
-def test_logs_that_inspect_wrote(tmp_path: Path, inspect_python: Path) -> None:
-    command = [str(inspect_python), "-c", EVALUATE, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_logs_that_inspect_wrote(inspected: Inspected) -> None:
     for form in ("eval", "json"):
-        (log,) = (tmp_path / form).iterdir()
+        (log,) = (inspected.written / form).iterdir()
         foreign = importing.read(log, ["sums=reasoning"])
         assert foreign.scorecard.endpoint == "mockllm/model" and foreign.scorecard.imported.file == log.name
         (asked,) = foreign.scorecard.spec.benchmarks
