@@ -9,30 +9,7 @@ import pytest
 from lrm_safety import export, importing
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.measured import measure
-from lrm_safety.nouns import ThinkState
-from tests.exports.conftest import Inspected
 from tests.exports.measured import MODEL, measured_run, records
-
-
-@pytest.mark.slow
-def test_logs_that_inspect_wrote(inspected: Inspected) -> None:
-    for form in ("eval", "json"):
-        (log,) = (inspected.written / form).iterdir()
-        foreign = importing.read(log, ["sums=reasoning"])
-        assert foreign.scorecard.endpoint == "mockllm/model" and foreign.scorecard.imported.file == log.name
-        (asked,) = foreign.scorecard.spec.benchmarks
-        assert [judge.judge for judge in asked.judges] == ["includes", "match"]
-        made = {record.sample.id: record for record in foreign.records}
-        assert {id_: measure(record, "match").value for id_, record in made.items()} == {
-            f"s{n}": float(n < 3) for n in range(6)
-        }
-        one = made["s5"]
-        assert (one.completion.thinking, one.completion.answer, one.sample.target) == ("hm", "2", "5")
-        assert one.completion.think_state == ThinkState.THINK_STATE_CLOSED
-        assert one.sample.messages[0].content == "5 plus 0?" + " please" * 50
-        assert one.completion.usage.completion_tokens == 5
-    with pytest.raises(InvalidInput, match="what does sums measure"):
-        importing.read(log, [])
 
 
 @pytest.mark.parametrize("form", ["inspect", "lm_eval"])
