@@ -80,7 +80,7 @@ lock: .venv/bin/uv ## Pin what the images install, by hash
 	requirements/lock.sh $(UV)
 
 clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
-	rm -rf .venv .venv-vllm .venv-protos build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .venv-protos .venv-inspect build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.ready: pyproject.toml | .venv/bin/uv
 	$(UV) pip install -q --python $(PY) -e '.[worker,dev]'

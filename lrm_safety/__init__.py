@@ -10,6 +10,7 @@ The tour, bottom up:
 - `runs`        long work: identity, ownership, parts, resume, progress;
 - `serving`     starts a gRPC server with health, reflection and metrics; `clients` calls one;
 - `recipe`      YAML to message; `pipeline` carries a recipe out; `report` shows what came of it;
+- `tax`         what safety costs in reasoning; `export` and `importing` other tools' forms, out and in;
 - `cli`         the `lrm` command.
 
 The library imports no service; services meet only over gRPC.

@@ -98,6 +98,11 @@ def fetch(
     return target
 
 
+def digest_of(manifest: Checkpoint | Dataset) -> str:
+    """The digest that a manifest's files make, whatever it says itself."""
+    return _digest(list(manifest.files))
+
+
 def verify(manifest: Checkpoint | Dataset, folder: Path) -> str:
     """The first file of a fetched folder that is not what the manifest says; empty when all are."""
 

@@ -92,7 +92,9 @@ def rpc_stream(method: Callable[..., Any], request: Any, timeout_s: float | None
         call.cancel()
 
 
-class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class _WithMetadata(
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor
+):
     def __init__(self, metadata: list[tuple[str, str]]) -> None:
         self._metadata = metadata
 
@@ -101,6 +103,9 @@ class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInte
 
     def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return continuation(self._with_metadata(details), request)
+
+    def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(self._with_metadata(details), requests)
 
     def _with_metadata(self, details: Any) -> Any:
         return details._replace(metadata=[*(details.metadata or []), *self._metadata])

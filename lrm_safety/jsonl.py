@@ -43,9 +43,18 @@ def pack(messages: Iterable[Message]) -> bytes:
 
 def unpack(kind: type[M], data: bytes) -> Iterator[M]:
     """The inverse of `pack`."""
-    try:
-        text = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"stored {kind.__name__} lines cannot be unpacked ({error}); remove them and run again") from None
-    for line in text.splitlines():
+    for line in lines(data):
         yield loads(kind, line)
+
+
+def lines(data: bytes) -> list[bytes]:
+    """The lines of what `pack` made, not yet read. Raises Corrupt."""
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"stored lines cannot be unpacked ({error}); remove them and run again") from None
+
+
+def escaped(text: str) -> str:
+    """How a piece of text stands inside a stored line."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]

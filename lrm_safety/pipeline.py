@@ -71,7 +71,7 @@ class Pipeline:
             training_run, trained = self._train(base, dataset)
         baseline = self._measure("measure base", base)
         if trained:
-            candidate = self._measure("measure trained", self._checkpoint(trained))
+            candidate = self._measure("measure trained", self._checkpoint(trained), baseline)
         request = CheckGateRequest(
             baseline_run=baseline,
             candidate_run=candidate,
@@ -109,12 +109,18 @@ class Pipeline:
         run = self._follow("trainer", "train", lambda: rpc(self.clients.trainer.Train, TrainRequest(spec=spec)))
         return run.id, run.result
 
-    def _measure(self, stage: str, checkpoint: Checkpoint) -> str:
-        """The bench run of one checkpoint. Its engine lives only while the run needs it."""
+    def _measure(self, stage: str, checkpoint: Checkpoint, baseline: str = "") -> str:
+        """The bench run of one checkpoint, against a baseline only as long as a sequential gate needs it.
+
+        Its engine lives only while the run needs it.
+        """
         endpoint = f"{checkpoint.name}-{checkpoint.digest[:8]}"
         spec = BenchSpec()
         spec.CopyFrom(self.recipe.evaluation)
         spec.endpoint = endpoint
+        if baseline and self.recipe.gate.method == "sequential":
+            spec.baseline_run = baseline
+            spec.gate.CopyFrom(self.recipe.gate)
         request = RunBenchmarksRequest(spec=spec)
 
         def ask() -> Run:

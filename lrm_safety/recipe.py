@@ -6,16 +6,20 @@ is shorthand for its main field: `attacks: [none]` is `attacks: [{attack: none}]
 
 import difflib
 import re
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
 
+from lrm_safety import gates
 from lrm_safety.errors import InvalidInput, NotFound
-from lrm_safety.nouns import ROLES, AttackSpec, Gate, Recipe, Sampling, TrainingSpec
+from lrm_safety.nouns import AttackSpec, Gate, Recipe, Sampling, TrainingSpec
 
+M = TypeVar("M", bound=Message)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
 _SHORTHAND = {"AttackSpec": "attack", "JudgeSpec": "judge", "BenchmarkSpec": "benchmark", "FilterSpec": "filter"}
 _PYTHON_TYPES: dict[int, tuple[type, ...]] = {
@@ -45,22 +49,29 @@ _TRAINING = TrainingSpec(
 def load(path: Path) -> Recipe:
     """The recipe in a file, defaults filled in. Raises NotFound, or InvalidInput with the place of the mistake."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
     except FileNotFoundError:
         raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
+    return resolve(parse(tree, Recipe, str(path)), path.stem)
+
+
+def read_yaml(path: Path) -> Any:
+    """The file's tree. Raises FileNotFoundError, or InvalidInput with the line of the mistake."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise InvalidInput(f"{where}: not YAML ({getattr(error, 'problem', 'not UTF-8')})") from None
-    return resolve(parse(tree, Recipe, str(path)), path.stem)
 
 
-def parse(tree: Any, kind: type[Recipe], where: str) -> Recipe:
+def parse(tree: Any, kind: type[M], where: str) -> M:
     """A message from a YAML tree, checked key by key. Raises InvalidInput."""
+    described = cast(Descriptor, kind.DESCRIPTOR)
     if not isinstance(tree, dict):
-        raise InvalidInput(f"{where}: expected a mapping with {_names(kind.DESCRIPTOR)}")
+        raise InvalidInput(f"{where}: expected a mapping with {_names(described)}")
     try:
-        return ParseDict(_checked(tree, kind.DESCRIPTOR, where), kind())
+        return ParseDict(_checked(tree, described, where), kind())
     except ParseError as error:
         raise InvalidInput(f"{where}: {error}") from None
 
@@ -112,16 +123,12 @@ def _resolve_evaluation(recipe: Recipe) -> None:
 
 
 def _resolve_gate(recipe: Recipe) -> None:
-    filled = Gate(alpha=0.05, max_invalid=0.05)
+    filled = Gate(max_invalid=0.05)
     filled.MergeFrom(recipe.gate)
-    recipe.gate.CopyFrom(filled)
-    for role, margin in filled.margins.items():
-        if role not in ROLES:
-            raise InvalidInput(
-                f"recipe {recipe.name}: gate.margins.{role} is no role; expected one of {', '.join(ROLES)}"
-            )
-        if not 0 <= margin <= 1:
-            raise InvalidInput(f"recipe {recipe.name}: gate.margins.{role} is {margin}; expected a share in [0, 1]")
+    try:
+        recipe.gate.CopyFrom(gates.resolve(filled))
+    except InvalidInput as error:
+        raise InvalidInput(f"recipe {recipe.name}: {error}") from None
 
 
 def _checked(tree: dict[Any, Any], kind: Descriptor, where: str) -> dict[str, Any]:
@@ -156,6 +163,8 @@ def _map(value: Any, field: FieldDescriptor, where: str) -> dict[str, Any]:
 
 def _single(value: Any, field: FieldDescriptor, where: str) -> Any:
     expected = _PYTHON_TYPES[field.cpp_type]
+    if isinstance(value, date) and str in expected:
+        return value.isoformat()  # YAML reads 2030-01-31 as a date
     if field.message_type is not None:
         main = _SHORTHAND.get(field.message_type.name)
         if main and isinstance(value, str):

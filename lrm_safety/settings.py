@@ -13,6 +13,7 @@ PRIORITIES = ("urgent", "normal", "filler")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FIRST_PORT = 50051
 FIRST_METRICS_PORT = 9051
+WEBHOOK_PORT = 9060
 
 
 def default_address(service: str) -> str:
@@ -46,6 +47,13 @@ class Settings:
     cost_centre: str = ""
     engine_idle_s: float = 0.0  # LRM_ENGINE_IDLE_S: an engine without work for so long is stopped; 0 = never
     api_key: str = field(default="", repr=False)  # LRM_API_KEY: for vendors' endpoints
+    webhook_secret: str = field(default="", repr=False)  # LRM_WEBHOOK_SECRET: set = bench takes signed announcements
+    webhook_port: int = WEBHOOK_PORT  # LRM_WEBHOOK_PORT: where
+    callback_secret: str = field(default="", repr=False)  # LRM_CALLBACK_SECRET: signs what is told to other servers
+    github_token: str = field(default="", repr=False)  # LRM_GITHUB_TOKEN: may write commit statuses
+    github_api: str = "https://api.github.com"  # LRM_GITHUB_API
+    signing_key: Path | None = None  # LRM_SIGNING_KEY: ed25519, PEM; unset = decisions are unsigned
+    commit: str = ""  # LRM_COMMIT: of the code that a checkpoint belongs to, for commit statuses
     log_level: str = "INFO"  # LRM_LOG_LEVEL
     hub_offline: bool = False  # HF_HUB_OFFLINE
 
@@ -53,7 +61,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
         """Settings of this process. LRM_<SERVICE>_ADDR moves one service. Raises InvalidInput naming the variable."""
         first = int(_number(env, "LRM_METRICS_PORT", FIRST_METRICS_PORT))
-        tls = env.get("LRM_TLS", "")
+        tls, key = env.get("LRM_TLS", ""), env.get("LRM_SIGNING_KEY", "")
         return cls(
             store=_absolute_store(env.get("LRM_STORE", cls.store)),
             jobs=_one_of(env, "LRM_JOBS", ("local", "cluster"), cls.jobs),
@@ -76,6 +84,13 @@ class Settings:
             cost_centre=env.get("LRM_COST_CENTRE", ""),
             engine_idle_s=_number(env, "LRM_ENGINE_IDLE_S", 0),
             api_key=env.get("LRM_API_KEY", ""),
+            webhook_secret=env.get("LRM_WEBHOOK_SECRET", ""),
+            webhook_port=int(_number(env, "LRM_WEBHOOK_PORT", WEBHOOK_PORT)),
+            callback_secret=env.get("LRM_CALLBACK_SECRET", ""),
+            github_token=env.get("LRM_GITHUB_TOKEN", ""),
+            github_api=env.get("LRM_GITHUB_API", "") or cls.github_api,
+            signing_key=Path(key).absolute() if key else None,
+            commit=env.get("LRM_COMMIT", ""),
             log_level=_one_of(env, "LRM_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             hub_offline=env.get("HF_HUB_OFFLINE", "0") == "1",
         )
@@ -102,6 +117,13 @@ class Settings:
             "LRM_COST_CENTRE": self.cost_centre,
             "LRM_ENGINE_IDLE_S": f"{self.engine_idle_s:g}",
             "LRM_API_KEY": self.api_key,
+            "LRM_WEBHOOK_SECRET": self.webhook_secret,
+            "LRM_WEBHOOK_PORT": str(self.webhook_port),
+            "LRM_CALLBACK_SECRET": self.callback_secret,
+            "LRM_GITHUB_TOKEN": self.github_token,
+            "LRM_GITHUB_API": self.github_api,
+            "LRM_SIGNING_KEY": str(self.signing_key or ""),
+            "LRM_COMMIT": self.commit,
             "LRM_LOG_LEVEL": self.log_level,
             "HF_HUB_OFFLINE": "1" if self.hub_offline else "0",
             **{f"LRM_{service.upper()}_ADDR": address for service, address in self.addresses.items()},

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 CHUNK = 4_000_000  # resampled counts held at once
+DRAWN = 10_000  # sign assignments
+EXACT_UNITS = 16  # up to which all of them are tried
 BINARY = (0.0, 1.0)
 SIGNS = (-1.0, 0.0, 1.0)
 
@@ -107,6 +109,20 @@ def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, floa
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float] | None:
+    """The exact interval for a proportion of whole counts, never short of its level; None when n = 0.
+
+    Ends: the p at which P(X >= successes) and P(X <= successes), X ~ Binomial(n, p), are (1 - level) / 2.
+    Source: Clopper & Pearson, Biometrika 26 (1934) 404-413.
+    """
+    if n <= 0:
+        return None
+    tail = (1 - level) / 2
+    low = root(lambda p: _at_least(successes, n, p) - tail, 0.0, 1.0) if successes > 0 else 0.0
+    high = root(lambda p: _at_least(n - successes, n, 1 - p) - tail, 0.0, 1.0) if successes < n else 1.0
+    return low, high
+
+
 def tango(worse: float, better: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Score interval for the difference of two paired proportions, (worse - better) / n.
 
@@ -166,6 +182,81 @@ def mcnemar(worse: int, better: int) -> float:
     return sign_test(worse, better)
 
 
+def permutation(differences: Sequence[float], units: Sequence[Hashable], seed: int = 0) -> float:
+    """Two-sided p-value for "no difference": each unit's differences, together, are as likely with either sign.
+
+    The share of sign assignments with a sum at least as far from 0: all of them up to EXACT_UNITS units that differ,
+    else (1 + those found) / (1 + 10,000 drawn), which keeps the level. Graded and clustered outcomes welcome; of single
+    yes/no pairs it is McNemar's exact test. 1 when nothing differs. Source: Fisher, The Design of Experiments (1935),
+    section 21; Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    sums: Floats = np.bincount(_groups(units, len(d)), d).astype(np.float64)
+    sums = sums[np.abs(sums) > 1e-12]
+    if not len(sums):
+        return 1.0
+    far = abs(float(sums.sum())) - 1e-9
+    if len(sums) <= EXACT_UNITS:
+        totals = np.zeros(1)
+        for each in sums:
+            totals = np.concatenate([totals + each, totals - each])
+        return float((np.abs(totals) >= far).mean())
+    rng, rows = np.random.default_rng(seed), max(1, CHUNK // len(sums))
+    found = 0
+    for start in range(0, DRAWN, rows):
+        signs = rng.integers(0, 2, size=(min(rows, DRAWN - start), len(sums))) * 2.0 - 1.0
+        found += int((np.abs(signs @ sums) >= far).sum())
+    return (1 + found) / (1 + DRAWN)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values, in their order, adjusted so that any at most α keeps the chance of one false finding among all at α.
+
+    Sorted upwards, p_(i) becomes the largest of (m - j + 1) p_(j), j <= i, at most 1; valid under any dependence.
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def detectable(n: int, discordance: float, alpha: float = 0.05, power: float = 0.8) -> float | None:
+    """The smallest difference of paired yes/no outcomes that a one-sided test at α finds with this power; None if none.
+
+    `discordance` is the share of the n pairs that differ. The δ with δ sqrt(n) = z_α sqrt(ψ) + z_β sqrt(ψ - δ²),
+    at most ψ: all discordant pairs one way. Source: Connor, Biometrics 43 (1987) 207-211, solved for δ.
+    """
+    z_alpha, z_beta = normal.inv_cdf(1 - alpha), normal.inv_cdf(power)
+
+    def excess(delta: float) -> float:
+        return delta * sqrt(n) - z_alpha * sqrt(discordance) - z_beta * sqrt(max(discordance - delta**2, 0.0))
+
+    return root(excess, 0.0, discordance) if n > 0 and discordance > 0 and excess(discordance) > 0 else None
+
+
+def corrected(
+    observed: tuple[float, float], hits: tuple[int, int], passes: tuple[int, int], level: float = 0.95
+) -> tuple[float, float] | None:
+    """The interval of a difference of rates freed from the judge's errors; None when they may be the whole of it.
+
+    A judge that sees a share Se of what people see, and 1 - Sp of what they do not, turns a true rate p into
+    p Se + (1 - p)(1 - Sp): a difference shrinks by J = Se + Sp - 1. `hits` are (seen, of) with people's yes, `passes`
+    (not seen, of) with their no. `observed` at 1 - (1 - level) / 2, exact intervals of Se and Sp at 1 - (1 - level) / 4
+    each: the quotients' outer ends hold together with `level` (Bonferroni). Both models need the same Se and Sp.
+    Source: Rogan & Gladen, Am. J. Epidemiology 107 (1978) 71-76; Lang & Reiczigel, Prev. Vet. Med. 113 (2014) 13-22.
+    """
+    ends = [clopper_pearson(right, of, 1 - (1 - level) / 4) for right, of in (hits, passes)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    least, most = (ends[0][end] + ends[1][end] - 1 for end in (0, 1))
+    if least <= 0:
+        return None
+    low, high = observed
+    return max(-1.0, min(low / least, low / most)), min(1.0, max(high / least, high / most))
+
+
 def judge_margin(low: float, high: float, margin: float) -> Shown:
     """Reads the interval of a worsening against the largest one that is acceptable.
 
@@ -188,6 +279,15 @@ def _upper(up: float, down: float, n: float, z: float) -> float:
 
     start = estimate + 1e-9  # with no discordant pair the estimate itself is a second, spurious root
     return root(beyond, start, 1.0) if start < 1 and beyond(1.0) < 0 else 1.0
+
+
+def _at_least(successes: int, n: int, p: float) -> float:
+    """P(X >= successes), X ~ Binomial(n, p)."""
+    if p <= 0 or p >= 1:
+        return float(p >= 1 or successes <= 0)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    k = np.arange(successes, n + 1)
+    return float(np.exp(logs[n] - logs[k] - logs[n - k] + k * np.log(p) + (n - k) * np.log1p(-p)).sum())
 
 
 def _resampled(rng: np.random.Generator, sums: Floats, sizes: Floats, rows: int) -> Floats:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import recipe
+from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +26,29 @@ def written(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_that_come_with_the_project_load(path: Path) -> None:
     assert recipe.load(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_their_plugins_are_there(path: Path) -> None:
+    done = recipe.load(path)
+    named = {
+        "services.data.builders": {part.builder for part in done.dataset.parts},
+        "services.data.sources": {part.source.source for part in done.dataset.parts},
+        "services.data.filters": {each.filter for each in done.dataset.filters},
+        "services.trainer.methods": {done.training.method} - {""},
+        "services.bench.benchmarks": {each.benchmark for each in done.evaluation.benchmarks},
+        "services.bench.attacks": {each.attack for each in done.evaluation.attacks},
+        "services.judge.judges": {judge.judge for each in done.evaluation.benchmarks for judge in each.judges},
+    }
+    for folder, names in named.items():
+        assert names <= {plugin.name for plugin in registry.describe(folder)}, folder
+
+
+def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
+    gate = "{method: sequential, margins: {harm: 0.1}, waivers: [{what: harm, who: me, why: new, until: 2030-01-31}]}"
+    done = recipe.load(written(tmp_path, WHOLE.replace("{margins: {harm: 0.1}}", gate)))
+    assert done.gate.waivers[0].until == "2030-01-31"
+    assert (done.gate.claim, done.gate.max_truncated) == ("wider", 0.1)
 
 
 def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
@@ -55,6 +78,7 @@ def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
         ("model: m\ntraining: {epochs: 1}\nevaluation: {benchmarks: [x]}", "go together"),
         ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {hram: 0.1}}", "hram is no role"),
         ("model: m\nevaluation: {benchmarks: [x]}\ngate: {margins: {harm: 10}}", r"expected a share in \[0, 1\]"),
+        ("model: m\nevaluation: {benchmarks: [x]}\ngate: {method: soon}", "gate.method is 'soon'; expected fixed or"),
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, says: str) -> None:

@@ -1,4 +1,4 @@
-"""Intervals and tests against published and hand-computed values, invariants, and simulated coverage."""
+"""Intervals and tests against scipy, published and hand-computed values, invariants, and simulated coverage."""
 
 from math import comb
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
 from lrm_safety import stats
 from lrm_safety.stats import Shown
@@ -196,3 +196,84 @@ def test_graded_bootstrap_covers() -> None:
         assert estimate is not None
         covered.append(estimate.low <= 0.25 <= estimate.high)
     assert np.mean(covered) >= 0.87
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+def test_clopper_pearson_is_scipys(pair: tuple[int, int], level: float) -> None:
+    low, high = binomtest(*pair).proportion_ci(level, method="exact")
+    assert stats.clopper_pearson(*pair, level) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_clopper_pearson_at_its_ends() -> None:
+    assert stats.clopper_pearson(0, 20) == pytest.approx((0.0, 1 - 0.025 ** (1 / 20)))
+    assert stats.clopper_pearson(9, 0) is None
+    narrow, wide = stats.wilson(30, 3000), stats.clopper_pearson(30, 3000)
+    assert narrow is not None
+    assert wide is not None
+    assert wide[0] < narrow[0] < 0.01 < narrow[1] < wide[1] + 0.001
+
+
+def test_permutation_of_single_pairs_is_mcnemar() -> None:
+    for worse, better in ((1, 9), (5, 6), (3, 3), (0, 0), (0, 12)):
+        differences = [1.0] * worse + [-1.0] * better + [0.0] * 5
+        assert stats.permutation(differences, range(len(differences))) == pytest.approx(stats.mcnemar(worse, better))
+    many = [1.0] * 40 + [-1.0] * 20
+    assert stats.permutation(many, range(60), seed=1) == pytest.approx(stats.mcnemar(40, 20), abs=0.005)
+
+
+def test_permutation_of_graded_families_is_scipys() -> None:
+    differences = np.random.default_rng(3).choice([-0.5, 0.0, 0.25, 1.0], size=30)
+    units = [index // 3 for index in range(30)]
+    sums = differences.reshape(10, 3).sum(axis=1)
+    exact = permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert stats.permutation(differences.tolist(), units) == pytest.approx(exact.pvalue)
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+@pytest.mark.parametrize(("n", "discordance"), [(400, 0.2), (300, 0.1), (1000, 0.3)])
+def test_the_detectable_difference_is_found_as_often_as_said(n: int, discordance: float) -> None:
+    delta = stats.detectable(n, discordance, alpha=0.05, power=0.8)
+    assert delta is not None
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(n, [(discordance + delta) / 2, (discordance - delta) / 2, 1 - discordance], size=4000)
+    scores = (counts[:, 0] - counts[:, 1]) / np.sqrt(counts[:, 0] + counts[:, 1])
+    assert np.mean(scores > 1.645) == pytest.approx(0.8, abs=0.04)
+
+
+def test_too_few_pairs_detect_nothing() -> None:
+    assert stats.detectable(10, 0.05) is None
+    assert stats.detectable(0, 0.5) is None
+    assert stats.detectable(100, 0.0) is None
+
+
+def test_correction_for_the_judge_covers_the_true_difference() -> None:
+    """Planted: Se 0.85, Sp 0.9, each counted on 120 labels; the rate truly rises from 0.2 to 0.4."""
+    rng, covered, naive = np.random.default_rng(8), [], []
+    for _ in range(250):
+        rates = [p * 0.85 + (1 - p) * 0.1 for p in (0.2, 0.4)]
+        before, after = (rng.random(600) < rate for rate in rates)
+        worse, better = int((after & ~before).sum()), int((before & ~after).sum())
+        hits, passes = (int(rng.binomial(120, share)) for share in (0.85, 0.9))
+        found = stats.corrected(stats.tango(worse, better, 600, 0.95), (hits, 120), (passes, 120), 0.9)
+        assert found is not None
+        covered.append(found[0] <= 0.2 <= found[1])
+        low, high = stats.tango(worse, better, 600, 0.9)
+        naive.append(low <= 0.2 <= high)
+    assert np.mean(covered) >= 0.9
+    assert np.mean(naive) < 0.6
+
+
+def test_a_judge_known_too_little_corrects_nothing() -> None:
+    assert stats.corrected((0.1, 0.2), (2, 3), (2, 3)) is None
+    assert stats.corrected((0.1, 0.2), (0, 0), (9, 9)) is None
+    sharp = stats.corrected((0.1, 0.2), (100_000, 100_000), (100_000, 100_000))
+    assert sharp == pytest.approx((0.1, 0.2), abs=1e-3)
+    wide = stats.corrected((-0.1, 0.2), (80, 100), (80, 100))
+    assert wide is not None
+    assert wide[0] < -0.1 / 0.6
+    assert wide[1] > 0.2 / 0.6

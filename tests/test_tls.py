@@ -18,9 +18,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lrm_safety import serving, tls
 from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc, rpc_stream
-from lrm_safety.errors import Conflict, Denied, InvalidInput, Unavailable
-from lrm_safety.nouns import BuildDatasetRequest, ListPluginsRequest, ListPluginsResponse, ScoreRequest
+from lrm_safety.errors import Conflict, Denied, InvalidInput, LrmError, Unavailable
+from lrm_safety.nouns import (
+    BuildDatasetRequest,
+    ImportRunRequest,
+    ListPluginsRequest,
+    ListPluginsResponse,
+    Run,
+    ScoreRequest,
+)
 from lrm_safety.settings import SERVICES, Settings, process_env
+from lrm_safety.v1.bench_pb2_grpc import BenchServiceServicer, add_BenchServiceServicer_to_server
 from services import certificates, health
 from services.certificates import Folders, Secrets, Wanted, ensure
 from services.data import service as data_service
@@ -75,6 +83,24 @@ def test_others_are_told_who_they_are_and_who_may(judge: serving.Server, shelf: 
         ask(client_of(shelf / who))
     with pytest.raises(Denied):
         list(rpc_stream(client_of(shelf / who).judge.Score, ScoreRequest(items=[{"id": "a"}])))
+
+
+def test_a_stream_of_requests_is_no_way_round(
+    serve: Callable[..., serving.Server], settings: Settings, shelf: Path, client_of
+) -> None:
+    def register_bench(server: grpc.Server, settings: Settings) -> list[str]:
+        add_BenchServiceServicer_to_server(BenchServiceServicer(), server)
+        return []
+
+    serve("bench", register_bench, tls_dir=shelf / "bench")
+
+    def send(client: Clients) -> Run:
+        return rpc(lambda asked, timeout: client.bench.ImportRun(iter(asked), timeout=timeout), [ImportRunRequest()])
+
+    with pytest.raises(Denied, match="judge may not ask bench"):
+        send(client_of(shelf / "judge"))
+    with pytest.raises(LrmError, match=r"ImportRun|internal error"):  # let in, where nothing is implemented
+        send(client_of(shelf / "client"))
 
 
 def test_health_is_for_all_who_have_a_certificate(judge: serving.Server, shelf: Path, settings: Settings) -> None:

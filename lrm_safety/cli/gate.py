@@ -1,35 +1,63 @@
-"""lrm gate: may this checkpoint ship? Decides between two bench runs."""
+"""lrm gate: may this checkpoint ship? A checkpoint under a policy, or two bench runs that are there already."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lrm_safety.cli._output import AsJson, console, print_json
+from lrm_safety import policy as policies
+from lrm_safety.cli import _ci
+from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._output import AsJson, console, errors, print_json
 from lrm_safety.cli._services import connected
-from lrm_safety.cli.report import EXIT_CODES
-from lrm_safety.clients import rpc
+from lrm_safety.cli.report import EXIT_CODES, gather
+from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import CheckGateRequest, Gate, Outcome
+from lrm_safety.nouns import CheckGateRequest, Decision, Gate, GateCheckpointRequest, Outcome, Run
+from lrm_safety.pipeline import follow
 from lrm_safety.settings import Settings
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("gate", epilog="Example: lrm gate bench-1f… bench-9c… --margin harm=0 --margin reasoning=0.05")(gate)
+    app.command("gate", epilog="Example: lrm gate --checkpoint tuned@1f2e3d4c --policy gate.yaml --wait --out verdict")(
+        gate
+    )
 
 
-def gate(
-    baseline: Annotated[str, typer.Argument(help="Bench run of the checkpoint to compare with.")],
-    candidate: Annotated[str, typer.Argument(help="Bench run of the new checkpoint.")],
-    margin: Annotated[list[str], typer.Option(help="role=largest acceptable worsening, e.g. harm=0.02; repeat.")],
-    alpha: Annotated[float, typer.Option(help="One-sided error rate.")] = 0.05,
-    max_invalid: Annotated[float, typer.Option(help="Share of invalid samples above which nothing PASSes.")] = 0.05,
+def gate(  # noqa: PLR0913, PLR0917  an option each
+    baseline: Annotated[str, typer.Argument(help="Bench run of the checkpoint to compare with.")] = "",
+    candidate: Annotated[str, typer.Argument(help="Bench run of the new checkpoint.")] = "",
+    margin: Annotated[list[str], typer.Option(help="Of two runs: role=acceptable worsening; repeat.")] = [],  # noqa: B006
+    alpha: Annotated[float, typer.Option(help="Of two runs: one-sided error rate.")] = 0.05,
+    max_invalid: Annotated[float, typer.Option(help="Of two runs: share of invalid samples that may PASS.")] = 0.05,
+    checkpoint: Annotated[str, typer.Option(help="Gate this one: name (the newest) or name@digest.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="How; see k8s/ci/gate.yaml.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the verdict is there.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for junit.xml, summary.md and verdict.json.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare two bench runs on the same samples. Exit code: 0 PASS, 1 BLOCK, 2 INCONCLUSIVE, 3 error."""
-    wanted = Gate(margins=dict(_margin(text) for text in margin), alpha=alpha, max_invalid=max_invalid)
-    with connected(Settings.from_env()) as clients:
-        request = CheckGateRequest(baseline_run=baseline, candidate_run=candidate, gate=wanted)
-        decision = rpc(clients.bench.CheckGate, request)
+    """Gate a checkpoint under a policy, or compare two bench runs on the same samples.
+
+    Exit code: 0 PASS (or asked, without --wait), 1 BLOCK, 2 INCONCLUSIVE, 3 error.
+    """
+    settings = Settings.from_env()
+    if bool(checkpoint) != bool(policy) or bool(checkpoint) == bool(baseline and candidate):
+        raise InvalidInput("expected --checkpoint with --policy, or two bench runs with --margin; see: lrm gate --help")
+    if policy:
+        request = GateCheckpointRequest(
+            checkpoint=checkpoint,
+            policy=policies.load(policy),
+            commit=policies.check_commit(settings.commit, "LRM_COMMIT"),
+        )
+        with connected(settings) as clients:
+            decision = _gate_checkpoint(clients, request, wait, out, json)
+    else:
+        wanted = Gate(margins=dict(_margin(text) for text in margin), alpha=alpha, max_invalid=max_invalid)
+        with connected(settings) as clients:
+            asked = CheckGateRequest(baseline_run=baseline, candidate_run=candidate, gate=wanted)
+            decision = rpc(clients.bench.CheckGate, asked)
+    if decision is None:
+        return
     if json:
         print_json(decision)
     else:
@@ -37,6 +65,27 @@ def gate(
         for reason in decision.reasons:
             console.print(f"  {reason}", highlight=False)
     raise typer.Exit(EXIT_CODES[decision.outcome])
+
+
+def _gate_checkpoint(
+    clients: Clients, request: GateCheckpointRequest, wait: bool, out: Path | None, json: bool
+) -> Decision | None:
+    """The decision, or None when it is not waited for."""
+
+    def ask() -> Run:
+        return rpc(clients.bench.GateCheckpoint, request)
+
+    if not wait:
+        run = ask()
+        print_json(run) if json else console.print(run.id, highlight=False)
+        return None
+    with LiveStages() as stages:
+        run = follow(clients, "bench", ask, lambda seen: stages.stage("gate", seen))
+    data = gather(clients, run.id)
+    if out:
+        _ci.write(data, out)
+        errors.print(f"verdict: {out}   report: lrm report {run.id}", highlight=False, soft_wrap=True)
+    return data.outcome.decision
 
 
 def _margin(text: str) -> tuple[str, float]:

@@ -17,6 +17,8 @@ FOLDERS = {
     "filters": "services.data.filters",
     "methods": "services.trainer.methods",
     "engines": "services.inference.engines",
+    "exports": "lrm_safety.exports",
+    "imports": "lrm_safety.imports",
 }
 
 

@@ -1,16 +1,18 @@
-// The sample browser: filters, pages and keys over the embedded records. Text enters the page as text only.
+// The sample browser: filters, pages and keys over `source`, which finds samples (embedded.js, remote.js).
+// Text enters the page as text only.
 "use strict";
 (() => {
   const PAGE = 20;
-    const data = JSON.parse(document.getElementById("data").textContent);
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
   const place = document.getElementById("place");
   const previous = document.getElementById("previous");
   const next = document.getElementById("next");
-  const NAMES = data.sides.length > 1 ? { baseline: "base", candidate: "trained" } : {};
-  let found = data.samples;
+  const NAMES = source.sides.length > 1 ? { baseline: "base", candidate: "trained" } : {};
+  let shown = [];
+  let total = 0;
   let page = 0;
+  let asked = 0;
 
   function make(tag, className, text) {
     const element = document.createElement(tag);
@@ -22,65 +24,42 @@
   // ------------------------------------------------------------ filters
 
   function shownSides() {
-    return form.elements.model.value ? [form.elements.model.value] : data.sides;
+    return form.elements.model.value ? [form.elements.model.value] : source.sides;
   }
 
   function hasNoVerdict(side) {
     return Boolean(side.error) || !side.verdicts.length || Boolean(side.verdicts[0].invalid);
   }
 
-  function hasLabel(side, wanted) {
-    if (wanted === "invalid") return hasNoVerdict(side);
-    if (wanted === "truncated") return side.finish === "length" || side.think_state === "truncated";
-    return !hasNoVerdict(side) && "=" + side.verdicts[0].label === wanted;
-  }
-
-  function* textsOf(sample, names) {
-    yield sample.key;
-    for (const message of sample.request) yield message.content;
-    for (const name of names) {
-      const side = sample.sides[name];
-      if (!side) continue;
-      yield side.answer;
-      yield side.thinking;
-      yield side.prefill;
-      for (const message of side.sent) yield message.content;
-    }
-  }
-
-  function matches(sample, names, wanted, pattern) {
-    if (wanted.benchmark && sample.benchmark !== wanted.benchmark) return false;
-    if (wanted.attack && sample.attack !== wanted.attack) return false;
-    if (wanted.flip && sample.flip !== wanted.flip) return false;
-    if (wanted.label && !names.some((name) => sample.sides[name] && hasLabel(sample.sides[name], wanted.label))) return false;
-    if (!pattern) return true;
-    for (const text of textsOf(sample, names)) if (pattern.test(text)) return true;
-    return false;
+  function wanted() {
+    const fields = {};
+    for (const name of ["benchmark", "attack", "flip", "label", "model"]) fields[name] = form.elements[name]?.value || "";
+    return { ...fields, text: form.elements.text.value.trim() };
   }
 
   function filter() {
-    const wanted = {};
-    for (const name of ["benchmark", "attack", "flip", "label"]) wanted[name] = form.elements[name]?.value;
-    const text = form.elements.text.value.trim();
-    const pattern = text ? new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i") : null;
-    const names = shownSides();
-    found = data.samples.filter((sample) => matches(sample, names, wanted, pattern));
-    show(0);
+    return show(0);
   }
 
   // ------------------------------------------------------------ pages
 
-  function show(wantedPage, focus) {
-    const last = Math.max(0, Math.ceil(found.length / PAGE) - 1);
-    page = Math.min(Math.max(0, wantedPage), last);
-    const start = page * PAGE;
-    const visible = found.slice(start, start + PAGE);
-    list.replaceChildren(...visible.map(card));
+  async function show(wantedPage, focus) {
+    const mine = ++asked;
+    const start = Math.max(0, wantedPage) * PAGE;
+    list.setAttribute("aria-busy", "true");
+    const found = await source.find(wanted(), start, PAGE);
+    if (mine !== asked) return;
+    list.removeAttribute("aria-busy");
+    if (!found) return void (place.textContent = "The samples cannot be reached; is `lrm view` still running?");
+    if (start && !found.samples.length) return show(Math.max(0, Math.ceil(found.total / PAGE) - 1), focus);
+    ({ samples: shown, total } = found);
+    page = start / PAGE;
+    list.replaceChildren(...shown.map(card));
     list.start = start + 1;
-    const range = found.length ? `${start + 1}–${start + visible.length} of ${found.length.toLocaleString("en")}` : "no sample matches";
-    place.textContent = range + (found.length < data.samples.length ? ` (${data.samples.length.toLocaleString("en")} in all)` : "");
+    const range = total ? `${start + 1}–${start + shown.length} of ${total.toLocaleString("en")}` : "no sample matches";
+    place.textContent = range + (total < found.every ? ` (${found.every.toLocaleString("en")} in all)` : "") + (found.note ? ` · ${found.note}` : "");
     previous.disabled = page === 0;
-    next.disabled = page === last;
+    next.disabled = start + shown.length >= total;
     if (focus !== undefined) heads().at(focus)?.focus();
   }
 
@@ -135,8 +114,10 @@
       body.append(veil(sample, body));
     }
     const sides = make("div", "sides");
-    for (const name of shownSides()) sides.append(column(sample, name, isTextShown));
+    const marks = marksOf(shownSides().map((name) => sample.sides[name]));
+    shownSides().forEach((name, i) => sides.append(column(sample, name, isTextShown && marks[i])));
     body.append(sides);
+    if (isTextShown && marks.some((side) => Object.values(side).some((found) => found.length))) body.append(legend());
   }
 
   function veil(sample, body) {
@@ -151,7 +132,14 @@
     return box;
   }
 
-  function column(sample, name, isTextShown) {
+  function legend() {
+    const line = make("p", "muted");
+    line.append(make("mark", "diverges", "first sentence that differs"), " ", make("mark", "declines", "first that declines, by its wording"));
+    return line;
+  }
+
+  // `marks`: what to point out in its texts; false keeps them hidden.
+  function column(sample, name, marks) {
     const column = make("div", "side");
     const side = sample.sides[name];
     column.append(make("h4", "", NAMES[name] || "model"));
@@ -160,7 +148,7 @@
       return column;
     }
     column.append(...facts(side));
-    if (isTextShown) column.append(...texts(side));
+    if (marks) column.append(...texts(side, marks));
     return column;
   }
 
@@ -177,12 +165,12 @@
     return tags;
   }
 
-  function texts(side) {
+  function texts(side, marks) {
     const parts = [];
     if (side.sent.length) parts.push(fold("what was sent, as the attack left it", side.sent.map((m) => `${m.role}: ${m.content}`).join("\n\n")));
     if (side.prefill) parts.push(caption("opening put into the model's mouth"), text(side.prefill));
-    if (side.thinking) parts.push(fold(`thinking, ${side.thinking.length.toLocaleString("en")} characters`, side.thinking));
-    if (!side.error) parts.push(caption("answer"), side.answer ? text(side.answer) : make("p", "muted", "empty"));
+    if (side.thinking) parts.push(fold(`thinking, ${side.thinking.length.toLocaleString("en")} characters`, side.thinking, marks.thinking));
+    if (!side.error) parts.push(caption("answer"), side.answer ? text(side.answer, marks.answer) : make("p", "muted", "empty"));
     for (const verdict of side.verdicts) if (verdict.rationale) parts.push(fold(`why ${verdict.judge} says so`, verdict.rationale));
     return parts;
   }
@@ -191,20 +179,68 @@
     return make("p", "caption", said);
   }
 
-  function text(said) {
-    const element = make("pre", "text", said);
+  function text(said, marks = []) {
+    const element = make("pre", "text");
+    let from = 0;
+    for (const mark of marks) {
+      element.append(visible(said.slice(from, mark.start)), make("mark", mark.kind, visible(said.slice(mark.start, mark.end))));
+      from = mark.end;
+    }
+    element.append(visible(said.slice(from)));
     element.dir = "auto";
     element.tabIndex = 0;
     return element;
   }
 
-  function fold(said, content) {
+  // Characters that would move a cursor or reorder a line, as signs that can be seen.
+  function visible(said) {
+    return said
+      .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, (sign) => (sign === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + sign.charCodeAt(0))))
+      .replace(/[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (sign) => `⟨U+${sign.charCodeAt(0).toString(16).toUpperCase()}⟩`);
+  }
+
+  function fold(said, content, marks) {
     const details = make("details", "fold");
     details.append(make("summary", "", said));
     details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) details.append(text(content));
+      if (details.open && details.children.length === 1) details.append(text(content, marks));
+      if (!marks) return;
+      for (const other of details.closest(".sides").querySelectorAll(".fold.thinking")) other.open = details.open;
     });
+    if (marks) details.classList.add("thinking");
     return details;
+  }
+
+  // ------------------------------------------------------------ what to point out
+
+  const DECLINES = /\b(?:I|we)(?:['’]m| am| are)? (?:(?:really |so |very )?sorry|unable|not able|not going to|can['’]?t|cannot|can not|won['’]t|will not|must (?:decline|refuse)|(?:have to|need to|should) (?:decline|refuse)|decline|refuse|should(?:n['’]t| not) (?:help|assist|provide|answer|comply|give))|^\s*(?:sorry|unfortunately, I)\b/i;
+
+  function sentences(said) {
+    const found = [];
+    for (const match of said.matchAll(/[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+$/g)) {
+      const plain = match[0].trim();
+      if (plain) found.push({ start: match.index + match[0].indexOf(plain), end: match.index + match[0].indexOf(plain) + plain.length, plain });
+    }
+    return found;
+  }
+
+  // For each side {thinking, answer}: up to two passages, in their order.
+  function marksOf(sides) {
+    const marks = sides.map(() => ({ thinking: [], answer: [] }));
+    for (const field of ["thinking", "answer"]) {
+      const said = sides.map((side) => sentences(side?.[field] || ""));
+      const [one, other] = said;
+      const isPair = said.length > 1 && one.length && other.length;
+      const first = isPair ? one.findIndex((sentence, i) => sentence.plain !== other[i]?.plain) : -1;
+      const differs = isPair && first < 0 && other.length > one.length ? one.length : first;
+      said.forEach((all, i) => {
+        const declines = all.findIndex((sentence) => DECLINES.test(sentence.plain));
+        if (differs >= 0 && all[differs]) marks[i][field].push({ ...all[differs], kind: declines === differs ? "diverges declines" : "diverges" });
+        if (declines >= 0 && declines !== differs) marks[i][field].push({ ...all[declines], kind: "declines" });
+        marks[i][field].sort((a, b) => a.start - b.start);
+      });
+    }
+    return marks;
   }
 
   // ------------------------------------------------------------ keys and clicks
@@ -223,7 +259,7 @@
     const item = document.activeElement.closest(".sample");
     if (!item) return;
     const [head, body] = item.children;
-    const sample = found[page * PAGE + [...list.children].indexOf(item)];
+    const sample = shown[[...list.children].indexOf(item)];
     if (body.hidden) toggle(sample, head, body);
     fill(sample, body, body.dataset.shown !== "yes");
     head.focus();
@@ -234,9 +270,15 @@
     "]": () => show(page + 1, 0), "[": () => show(page - 1, 0), s: toggleText, "/": () => form.elements.text.focus(),
   };
 
+  function close() {
+    const item = document.activeElement.closest(".sample");
+    if (item && !item.lastChild.hidden) item.firstChild.click();
+    item?.firstChild.focus();
+  }
+
   document.addEventListener("keydown", (event) => {
     const target = event.target;
-    if (event.key === "Escape" && target === form.elements.text) return target.blur();
+    if (event.key === "Escape") return target === form.elements.text ? target.blur() : close();
     if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select, textarea")) return;
     if (event.key.startsWith("Arrow") && !target.matches(".head")) return;
     if (!Object.hasOwn(KEYS, event.key)) return;
@@ -248,9 +290,8 @@
     button.addEventListener("click", () => {
       form.reset();
       for (const name of ["benchmark", "attack", "flip"]) form.elements[name].value = button.dataset[name];
-      filter();
+      filter().then(() => heads()[0]?.focus({ preventScroll: true }));
       document.getElementById("samples").scrollIntoView();
-      heads()[0]?.focus({ preventScroll: true });
     });
   }
 
@@ -259,6 +300,7 @@
     clearTimeout(waiting);
     waiting = setTimeout(filter, event.target === form.elements.text ? 150 : 0);
   });
+  form.addEventListener("again", () => show(page));
   form.addEventListener("submit", (event) => event.preventDefault());
   previous.addEventListener("click", () => show(page - 1, 0));
   next.addEventListener("click", () => show(page + 1, 0));

@@ -160,7 +160,9 @@ def _dataset(dataset: Dataset | None) -> str:
 def _measured(cell: Cell | None) -> str:
     if cell is None:
         return wording.NOTHING
-    return " ".join(word for word in (wording.value(cell), wording.interval(cell), f"n {cell.n:,}") if word)
+    return " ".join(
+        word for word in (wording.value(cell), wording.interval(cell), f"n {wording.count(cell, 'n')}") if word
+    )
 
 
 def _change(row: Row) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lrm_safety import jsonl
-from lrm_safety.nouns import Dataset, RecipeOutcome
+from lrm_safety.nouns import Dataset, RecipeOutcome, RoleDecision
 from lrm_safety.report import wording
 from lrm_safety.report.facts import (
     VERDICTS,
@@ -27,6 +27,7 @@ from lrm_safety.report.facts import (
     sides_of,
     verdict_of,
 )
+from lrm_safety.report.origins import funnel, lineage
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
 from lrm_safety.report.samples import FLIP_ORDER, embedded
 from lrm_safety.report.templates import read_page, render
@@ -37,61 +38,80 @@ TONES = {"PASS": "good", "BLOCK": "bad", "INCONCLUSIVE": "doubt", "MEASURED": "p
 
 def html(data: ReportData, *, with_samples: bool = True) -> str:
     """The page. `with_samples=False` leaves out every prompt and answer and reads no record: fit to publish."""
-    outcome = data.outcome
-    style = Markup("").join(read_page(name) for name in STYLES)
-    script = read_page("browser.js")
     samples = embedded(data) if with_samples else None
-    rows = rows_of(outcome)
-    verdict = verdict_of(outcome)
+    script = read_page("embedded.js") + read_page("browser.js") if samples else None
+    counts = {"all": samples["total"], "shown": len(samples["samples"])} if samples else {"all": 0, "shown": 0}
+    values = {**about(data), "counts": counts, "filters": _filters(samples)}
+    return whole("report.html", values, script, samples)
+
+
+def whole(
+    page: str, values: dict[str, Any], script: Markup | None, samples: Any, site: dict[str, Any] | None = None
+) -> str:
+    """A page with its styles, its policy and what its script reads. `site`: the viewer's {pages, here}."""
+    style = Markup("").join(read_page(name) for name in STYLES)
     return render(
-        "report.html",
-        policy=_policy(script, style),
+        page,
+        **values,
+        policy=policy(script, style, is_live=site is not None),
         style=style,
         script=script,
-        samples=Markup(_json(samples)) if samples else None,
-        counts={"all": samples["total"], "shown": len(samples["samples"])} if samples else {"all": 0, "shown": 0},
-        filters=_filters(samples),
-        title=outcome.recipe.name or outcome.run or "report",
-        verdict=verdict,
-        tone=TONES[verdict],
-        meaning=meaning_of(outcome),
-        reasons=reasons_of(outcome),
-        sides=sides_of(outcome),
-        judges=deciding_judges(outcome),
-        facts=_facts(outcome, data.dataset),
-        models=[wording.model_name(card) for card in (baseline_of(outcome), candidate_of(outcome)) if card],
-        roles=_roles(outcome),
-        gate=outcome.decision.gate if decision_of(outcome) else None,
-        plots=[("wide", Markup(axes_inline(data, WIDE))), ("narrow", Markup(axes_inline(data, NARROW)))],
-        groups=roles_in(rows),
-        compared=[row for row in rows if row.comparison],
-        curves=[Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
-        metrics=data.metrics,
-        dataset=data.dataset,
-        settings=_settings(outcome),
+        samples=Markup(in_script(samples)) if script else None,
+        site=site,
         say=wording,
     )
 
 
-def _policy(script: str, style: str) -> str:
-    """Nothing but our own script and style, named by their hashes; nothing loaded, sent or framed."""
-    rules = (
+def about(data: ReportData) -> dict[str, Any]:
+    """What a run's page says beside its samples."""
+    outcome = data.outcome
+    rows = rows_of(outcome)
+    verdict = verdict_of(outcome)
+    return {
+        "title": outcome.recipe.name or outcome.run or "report",
+        "verdict": verdict,
+        "tone": TONES[verdict],
+        "meaning": meaning_of(outcome),
+        "reasons": reasons_of(outcome),
+        "sides": sides_of(outcome),
+        "judges": deciding_judges(outcome),
+        "facts": _facts(outcome, data.dataset),
+        "models": [wording.model_name(card) for card in (baseline_of(outcome), candidate_of(outcome)) if card],
+        "roles": _roles(outcome),
+        "gate": outcome.decision.gate if decision_of(outcome) else None,
+        "plots": [("wide", Markup(axes_inline(data, WIDE))), ("narrow", Markup(axes_inline(data, NARROW)))],
+        "groups": roles_in(rows),
+        "compared": [row for row in rows if row.comparison],
+        "curves": [Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
+        "metrics": data.metrics,
+        "dataset": data.dataset,
+        "funnel": funnel(data.dataset) if data.dataset else [],
+        "lineage": lineage(outcome),
+        "settings": _settings(outcome),
+    }
+
+
+def policy(script: str | None, style: str, *, is_live: bool) -> str:
+    """Nothing but our own script and style, named by their hashes; nothing framed, and nothing loaded or sent but to
+    the viewer that a live page came from.
+    """
+    rules = [
         "default-src 'none'",
-        f"script-src '{_hash(script)}'",
+        f"script-src '{_hash(script)}'" if script else "script-src 'none'",
         f"style-src '{_hash(style)}'",
         "img-src data:",
         "base-uri 'none'",
-        "form-action 'none'",
+        "form-action 'self'" if is_live else "form-action 'none'",
         "require-trusted-types-for 'script'",
-    )
-    return "; ".join(rules)
+    ]
+    return "; ".join(rules + (["connect-src 'self'"] if is_live else []))
 
 
 def _hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
-def _json(value: Any) -> str:
+def in_script(value: Any) -> str:
     """JSON that can stand inside a script element: pure ASCII, and no character that HTML gives a meaning."""
     text = json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -105,7 +125,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _filters(samples: dict[str, Any] | None) -> dict[str, list[str]]:
+def _filters(samples: dict[str, Any] | None) -> dict[str, Any]:
     """What the browser's menus offer: the values that occur."""
     members = samples["samples"] if samples else []
     verdicts = [v for sample in members for side in sample["sides"].values() for v in side["verdicts"][:1]]
@@ -114,6 +134,7 @@ def _filters(samples: dict[str, Any] | None) -> dict[str, list[str]]:
         "attack": list(dict.fromkeys(sorted(sample["attack"] for sample in members))),
         "label": list(dict.fromkeys(sorted(verdict["label"] for verdict in verdicts if verdict["label"]))),
         "flip": [flip for flip in FLIP_ORDER if flip and any(sample["flip"] == flip for sample in members)],
+        "chosen": "",
     }
 
 
@@ -147,12 +168,27 @@ def _roles(outcome: RecipeOutcome) -> list[dict[str, Any]]:
             "margin": wording.margin(role.margin),
             "reason": "" if comparison.pairs else role.reason,
             "pairs": f"{comparison.pairs:,}",
+            "tier": role.tier if role.tier != "required" else "",
+            "notes": _notes(role),
         }
         if comparison.pairs:
             card["rates"] = f"{wording.percent(comparison.baseline)} → {wording.percent(comparison.candidate)}"
             card["change"] = change_of(comparison, falls_when_better(role.role))
         cards.append(card)
     return cards
+
+
+def _notes(role: RoleDecision) -> list[str]:
+    """What else is known of a role's worsening, in points; positive is worse."""
+    notes = [f"Read {role.read:,} of {role.planned:,} planned samples."] if role.planned else []
+    if role.HasField("worst_case"):
+        ends = f"[{wording.points(role.worst_case.low)}, {wording.points(role.worst_case.high)}]"
+        notes.append(f"Worsening with invalid samples counted as good, or as bad: {ends}.")
+    if role.HasField("corrected"):
+        notes.append(f"Freed from the judge's errors: {wording.points(role.corrected)}.")
+    if role.HasField("noise_floor"):
+        notes.append(f"The baseline differs from itself by up to {wording.margin(role.noise_floor)}.")
+    return notes
 
 
 def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:

@@ -102,10 +102,12 @@ def axes_inline(data: ReportData, sheet: Sheet) -> str:
 
 
 def curves(metrics: Sequence[TrainingMetrics]) -> list[Curve]:
-    """Loss and token accuracy; a metric without a finite value has no curve."""
+    """Loss, token accuracy, learning rate and speed; a metric without a finite value has no curve."""
     drawn = (
         _curve("Loss", [(m.step, m.loss) for m in metrics], "{:.3f}"),
         _curve("Token accuracy", [(m.step, m.token_accuracy) for m in metrics], "{:.1%}"),
+        _curve("Learning rate, × 10⁻⁶", [(m.step, 1e6 * m.learning_rate) for m in metrics], "{:.2f}"),
+        _curve("Tokens per second", [(m.step, m.tokens_per_s) for m in metrics], "{:,.0f}"),
     )
     return [curve for curve in drawn if curve]
 
@@ -166,7 +168,7 @@ def _dot(cell: Cell | None, sheet: Sheet, y: float) -> Dot | None:
     has_interval = cell.HasField("interval")
     low = sheet.x(cell.interval.low) if has_interval else None
     high = sheet.x(cell.interval.high) if has_interval else None
-    title = f"{wording.value(cell)} {wording.interval(cell)} n {cell.n:,}, {cell.invalid:,} invalid"
+    title = f"{wording.value(cell)} {wording.interval(cell)} n {wording.count(cell, 'n')}, {cell.invalid:,} invalid"
     return Dot(sheet.x(cell.value), y, low, high, title)
 
 

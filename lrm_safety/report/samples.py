@@ -66,11 +66,25 @@ def embedded(data: ReportData) -> dict[str, Any]:
 
 def badness(record: Record, judges: dict[str, str]) -> float | None:
     """How far the deciding verdict is from what the role wants, in [0, 1]; None when it says nothing on that."""
-    verdict = next(iter(_verdicts(record, judges)), None)
+    verdict = deciding_verdict(record, judges)
     if verdict is None or verdict.invalid or record.completion.error:
         return None
     is_turned = TURNED.get((record.role, verdict.measure))
     return None if is_turned is None else 1 - verdict.value if is_turned else verdict.value
+
+
+def deciding_verdict(record: Record, judges: dict[str, str]) -> Verdict | None:
+    """The verdict that counts: the deciding judge's, else the first; None without any."""
+    return next(iter(_verdicts(record, judges)), None)
+
+
+def joined(key: str, flip: str, records: dict[str, Record], judges: dict[str, str]) -> dict[str, Any]:
+    """One sample as the page's script reads it; `records`: side -> its record."""
+    sample: dict[str, Any] = {"key": key, "flip": flip, "sides": {}}
+    for side, record in records.items():
+        _describe(sample, record)
+        sample["sides"][side] = _side(record, judges)
+    return sample
 
 
 def _look(data: ReportData, runs: dict[str, str], judges: dict[str, str]) -> dict[str, Glance]:
@@ -81,7 +95,7 @@ def _look(data: ReportData, runs: dict[str, str], judges: dict[str, str]) -> dic
             glance = glances.setdefault(record.key, Glance(place))
             if side not in glance.bad:
                 glance.bad[side] = badness(record, judges)
-                glance.letters += sum(min(len(text), MOST_TEXT) for text in _texts(record))
+                glance.letters += sum(min(len(text), MOST_TEXT) for text in texts_of(record))
     return glances
 
 
@@ -151,7 +165,8 @@ def _messages(messages: Any) -> list[dict[str, str]]:
     return [{"role": message.role, "content": _fit(message.content)} for message in messages]
 
 
-def _texts(record: Record) -> Iterator[str]:
+def texts_of(record: Record) -> Iterator[str]:
+    """Every text of a record that a search looks at."""
     messages: list[Message] = [*record.sample.messages, *record.prompt.messages]
     yield from (message.content for message in messages)
     yield from (record.completion.thinking, record.completion.answer, record.prompt.prefill)

@@ -104,7 +104,7 @@ def _change(row: Row) -> Text:
 def _measured(cell: Cell | None) -> Text:
     if cell is None:
         return Text("–")
-    return Text(f"{wording.value(cell)} n {cell.n:,}\n{wording.interval(cell)}".rstrip())
+    return Text(f"{wording.value(cell)} n {wording.count(cell, 'n')}\n{wording.interval(cell)}".rstrip())
 
 
 def _counts(row: Row, field: str) -> str:

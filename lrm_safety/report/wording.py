@@ -57,6 +57,9 @@ def p_value(p: float) -> str:
 
 
 def count(cell: Cell | None, field: str) -> str:
+    """Of a run that stopped early, `n` says of how many samples."""
+    if cell is not None and field == "n" and cell.n + cell.invalid < cell.planned:
+        return f"{cell.n:,} of {cell.planned:,}"
     return f"{getattr(cell, field):,}" if cell is not None else NOTHING
 
 

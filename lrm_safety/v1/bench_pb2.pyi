@@ -61,6 +61,30 @@ class ReadRecordsRequest(google.protobuf.message.Message):
 global___ReadRecordsRequest = ReadRecordsRequest
 
 @typing.final
+class ImportRunRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCORECARD_FIELD_NUMBER: builtins.int
+    RECORD_FIELD_NUMBER: builtins.int
+    @property
+    def scorecard(self) -> lrm_safety.v1.nouns_pb2.Scorecard:
+        """first: endpoint, spec and origin; cells of benchmarks whose samples the file does not hold"""
+
+    @property
+    def record(self) -> lrm_safety.v1.nouns_pb2.Record: ...
+    def __init__(
+        self,
+        *,
+        scorecard: lrm_safety.v1.nouns_pb2.Scorecard | None = ...,
+        record: lrm_safety.v1.nouns_pb2.Record | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["part", b"part", "record", b"record", "scorecard", b"scorecard"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["part", b"part", "record", b"record", "scorecard", b"scorecard"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["scorecard", "record"] | None: ...
+
+global___ImportRunRequest = ImportRunRequest
+
+@typing.final
 class CompareScorecardsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -134,6 +158,92 @@ class CheckGateRequest(google.protobuf.message.Message):
 global___CheckGateRequest = CheckGateRequest
 
 @typing.final
+class MeasureNoiseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: builtins.int
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """finished bench runs of the same weights and suite"""
+
+    def __init__(
+        self,
+        *,
+        runs: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["runs", b"runs"]) -> None: ...
+
+global___MeasureNoiseRequest = MeasureNoiseRequest
+
+@typing.final
+class GateCheckpointRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    POLICY_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.str
+    """reference"""
+    commit: builtins.str
+    """of the code that it belongs to, for commit statuses"""
+    @property
+    def policy(self) -> lrm_safety.v1.nouns_pb2.Policy: ...
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.str = ...,
+        policy: lrm_safety.v1.nouns_pb2.Policy | None = ...,
+        commit: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["policy", b"policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "commit", b"commit", "policy", b"policy"]) -> None: ...
+
+global___GateCheckpointRequest = GateCheckpointRequest
+
+@typing.final
+class RegisterPolicyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: builtins.int
+    @property
+    def policy(self) -> lrm_safety.v1.nouns_pb2.Policy: ...
+    def __init__(
+        self,
+        *,
+        policy: lrm_safety.v1.nouns_pb2.Policy | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["policy", b"policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["policy", b"policy"]) -> None: ...
+
+global___RegisterPolicyRequest = RegisterPolicyRequest
+
+@typing.final
+class ListPoliciesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListPoliciesRequest = ListPoliciesRequest
+
+@typing.final
+class ListPoliciesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: builtins.int
+    @property
+    def policies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lrm_safety.v1.nouns_pb2.Policy]: ...
+    def __init__(
+        self,
+        *,
+        policies: collections.abc.Iterable[lrm_safety.v1.nouns_pb2.Policy] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["policies", b"policies"]) -> None: ...
+
+global___ListPoliciesResponse = ListPoliciesResponse
+
+@typing.final
 class GetOutcomeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -162,10 +272,13 @@ class RecipeOutcome(google.protobuf.message.Message):
     DATASET_FIELD_NUMBER: builtins.int
     TRAINING_RUN_FIELD_NUMBER: builtins.int
     CHECKPOINT_FIELD_NUMBER: builtins.int
+    STATEMENT_FIELD_NUMBER: builtins.int
     run: builtins.str
     dataset: builtins.str
     training_run: builtins.str
     checkpoint: builtins.str
+    statement: builtins.str
+    """the signed decision: a DSSE envelope, JSON; empty = unsigned"""
     @property
     def recipe(self) -> lrm_safety.v1.nouns_pb2.Recipe: ...
     @property
@@ -190,8 +303,9 @@ class RecipeOutcome(google.protobuf.message.Message):
         dataset: builtins.str = ...,
         training_run: builtins.str = ...,
         checkpoint: builtins.str = ...,
+        statement: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["baseline", b"baseline", "candidate", b"candidate", "decision", b"decision", "recipe", b"recipe"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "candidate", b"candidate", "checkpoint", b"checkpoint", "comparisons", b"comparisons", "dataset", b"dataset", "decision", b"decision", "recipe", b"recipe", "run", b"run", "training_run", b"training_run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "candidate", b"candidate", "checkpoint", b"checkpoint", "comparisons", b"comparisons", "dataset", b"dataset", "decision", b"decision", "recipe", b"recipe", "run", b"run", "statement", b"statement", "training_run", b"training_run"]) -> None: ...
 
 global___RecipeOutcome = RecipeOutcome

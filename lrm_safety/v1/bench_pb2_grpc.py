@@ -51,6 +51,11 @@ class BenchServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ReadRecordsRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Record.FromString,
                 _registered_method=True)
+        self.ImportRun = channel.stream_unary(
+                '/lrm_safety.v1.BenchService/ImportRun',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ImportRunRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+                _registered_method=True)
         self.CompareScorecards = channel.unary_unary(
                 '/lrm_safety.v1.BenchService/CompareScorecards',
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.CompareScorecardsRequest.SerializeToString,
@@ -60,6 +65,26 @@ class BenchServiceStub(object):
                 '/lrm_safety.v1.BenchService/CheckGate',
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Decision.FromString,
+                _registered_method=True)
+        self.MeasureNoise = channel.unary_unary(
+                '/lrm_safety.v1.BenchService/MeasureNoise',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Noise.FromString,
+                _registered_method=True)
+        self.GateCheckpoint = channel.unary_unary(
+                '/lrm_safety.v1.BenchService/GateCheckpoint',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.GateCheckpointRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+                _registered_method=True)
+        self.RegisterPolicy = channel.unary_unary(
+                '/lrm_safety.v1.BenchService/RegisterPolicy',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.RegisterPolicyRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Policy.FromString,
+                _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/lrm_safety.v1.BenchService/ListPolicies',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesResponse.FromString,
                 _registered_method=True)
         self.GetOutcome = channel.unary_unary(
                 '/lrm_safety.v1.BenchService/GetOutcome',
@@ -94,6 +119,13 @@ class BenchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportRun(self, request_iterator, context):
+        """What another tool measured, as a run of its own: to read, and to compare with by sample id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareScorecards(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -103,6 +135,33 @@ class BenchServiceServicer(object):
     def CheckGate(self, request, context):
         """Compares, decides, and stores the outcome of a recipe under its run id.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MeasureNoise(self, request, context):
+        """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GateCheckpoint(self, request, context):
+        """One run for a checkpoint, a suite and a baseline, however often it is asked. Deploys, measures both, decides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterPolicy(self, request, context):
+        """From now on every new checkpoint that the policy names is gated without being asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicies(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -138,6 +197,11 @@ def add_BenchServiceServicer_to_server(servicer, server):
                     request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ReadRecordsRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Record.SerializeToString,
             ),
+            'ImportRun': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportRun,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ImportRunRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.SerializeToString,
+            ),
             'CompareScorecards': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareScorecards,
                     request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.CompareScorecardsRequest.FromString,
@@ -147,6 +211,26 @@ def add_BenchServiceServicer_to_server(servicer, server):
                     servicer.CheckGate,
                     request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Decision.SerializeToString,
+            ),
+            'MeasureNoise': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureNoise,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Noise.SerializeToString,
+            ),
+            'GateCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GateCheckpoint,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.GateCheckpointRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.SerializeToString,
+            ),
+            'RegisterPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterPolicy,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.RegisterPolicyRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Policy.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesResponse.SerializeToString,
             ),
             'GetOutcome': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOutcome,
@@ -251,6 +335,33 @@ class BenchService(object):
             _registered_method=True)
 
     @staticmethod
+    def ImportRun(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/lrm_safety.v1.BenchService/ImportRun',
+            lrm__safety_dot_v1_dot_bench__pb2.ImportRunRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CompareScorecards(request,
             target,
             options=(),
@@ -294,6 +405,114 @@ class BenchService(object):
             '/lrm_safety.v1.BenchService/CheckGate',
             lrm__safety_dot_v1_dot_bench__pb2.CheckGateRequest.SerializeToString,
             lrm__safety_dot_v1_dot_nouns__pb2.Decision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureNoise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/MeasureNoise',
+            lrm__safety_dot_v1_dot_bench__pb2.MeasureNoiseRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Noise.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GateCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/GateCheckpoint',
+            lrm__safety_dot_v1_dot_bench__pb2.GateCheckpointRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/RegisterPolicy',
+            lrm__safety_dot_v1_dot_bench__pb2.RegisterPolicyRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Policy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/ListPolicies',
+            lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_bench__pb2.ListPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,12 @@ class BenchServiceStub:
         lrm_safety.v1.nouns_pb2.Record,
     ]
 
+    ImportRun: grpc.StreamUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.ImportRunRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """What another tool measured, as a run of its own: to read, and to compare with by sample id."""
+
     CompareScorecards: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.CompareScorecardsRequest,
         lrm_safety.v1.bench_pb2.CompareScorecardsResponse,
@@ -46,6 +52,29 @@ class BenchServiceStub:
         lrm_safety.v1.nouns_pb2.Decision,
     ]
     """Compares, decides, and stores the outcome of a recipe under its run id."""
+
+    MeasureNoise: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        lrm_safety.v1.nouns_pb2.Noise,
+    ]
+    """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
+
+    GateCheckpoint: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.GateCheckpointRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """One run for a checkpoint, a suite and a baseline, however often it is asked. Deploys, measures both, decides."""
+
+    RegisterPolicy: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.RegisterPolicyRequest,
+        lrm_safety.v1.nouns_pb2.Policy,
+    ]
+    """From now on every new checkpoint that the policy names is gated without being asked."""
+
+    ListPolicies: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.ListPoliciesRequest,
+        lrm_safety.v1.bench_pb2.ListPoliciesResponse,
+    ]
 
     GetOutcome: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.GetOutcomeRequest,
@@ -74,6 +103,12 @@ class BenchServiceAsyncStub:
         lrm_safety.v1.nouns_pb2.Record,
     ]
 
+    ImportRun: grpc.aio.StreamUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.ImportRunRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """What another tool measured, as a run of its own: to read, and to compare with by sample id."""
+
     CompareScorecards: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.CompareScorecardsRequest,
         lrm_safety.v1.bench_pb2.CompareScorecardsResponse,
@@ -84,6 +119,29 @@ class BenchServiceAsyncStub:
         lrm_safety.v1.nouns_pb2.Decision,
     ]
     """Compares, decides, and stores the outcome of a recipe under its run id."""
+
+    MeasureNoise: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        lrm_safety.v1.nouns_pb2.Noise,
+    ]
+    """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
+
+    GateCheckpoint: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.GateCheckpointRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """One run for a checkpoint, a suite and a baseline, however often it is asked. Deploys, measures both, decides."""
+
+    RegisterPolicy: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.RegisterPolicyRequest,
+        lrm_safety.v1.nouns_pb2.Policy,
+    ]
+    """From now on every new checkpoint that the policy names is gated without being asked."""
+
+    ListPolicies: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.bench_pb2.ListPoliciesRequest,
+        lrm_safety.v1.bench_pb2.ListPoliciesResponse,
+    ]
 
     GetOutcome: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.GetOutcomeRequest,
@@ -119,6 +177,14 @@ class BenchServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.nouns_pb2.Record], collections.abc.AsyncIterator[lrm_safety.v1.nouns_pb2.Record]]: ...
 
     @abc.abstractmethod
+    def ImportRun(
+        self,
+        request_iterator: _MaybeAsyncIterator[lrm_safety.v1.bench_pb2.ImportRunRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]:
+        """What another tool measured, as a run of its own: to read, and to compare with by sample id."""
+
+    @abc.abstractmethod
     def CompareScorecards(
         self,
         request: lrm_safety.v1.bench_pb2.CompareScorecardsRequest,
@@ -132,6 +198,37 @@ class BenchServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lrm_safety.v1.nouns_pb2.Decision, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Decision]]:
         """Compares, decides, and stores the outcome of a recipe under its run id."""
+
+    @abc.abstractmethod
+    def MeasureNoise(
+        self,
+        request: lrm_safety.v1.bench_pb2.MeasureNoiseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Noise, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Noise]]:
+        """How often runs of one model contradict each other: repeats inside a run, and runs of the same suite."""
+
+    @abc.abstractmethod
+    def GateCheckpoint(
+        self,
+        request: lrm_safety.v1.bench_pb2.GateCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]:
+        """One run for a checkpoint, a suite and a baseline, however often it is asked. Deploys, measures both, decides."""
+
+    @abc.abstractmethod
+    def RegisterPolicy(
+        self,
+        request: lrm_safety.v1.bench_pb2.RegisterPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Policy, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Policy]]:
+        """From now on every new checkpoint that the policy names is gated without being asked."""
+
+    @abc.abstractmethod
+    def ListPolicies(
+        self,
+        request: lrm_safety.v1.bench_pb2.ListPoliciesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.bench_pb2.ListPoliciesResponse, collections.abc.Awaitable[lrm_safety.v1.bench_pb2.ListPoliciesResponse]]: ...
 
     @abc.abstractmethod
     def GetOutcome(

@@ -780,16 +780,22 @@ class BenchSpec(google.protobuf.message.Message):
     SAMPLING_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: builtins.int
+    BASELINE_RUN_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
     endpoint: builtins.str
     seed: builtins.int
     """order of the samples, choice of subsets"""
     system_prompt: builtins.str
+    baseline_run: builtins.str
+    """Both or none: a finished run to compare with while measuring, and the sequential gate that says when to stop."""
     @property
     def benchmarks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BenchmarkSpec]: ...
     @property
     def attacks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AttackSpec]: ...
     @property
     def sampling(self) -> global___Sampling: ...
+    @property
+    def gate(self) -> global___Gate: ...
     def __init__(
         self,
         *,
@@ -799,9 +805,11 @@ class BenchSpec(google.protobuf.message.Message):
         sampling: global___Sampling | None = ...,
         seed: builtins.int = ...,
         system_prompt: builtins.str = ...,
+        baseline_run: builtins.str = ...,
+        gate: global___Gate | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attacks", b"attacks", "benchmarks", b"benchmarks", "endpoint", b"endpoint", "sampling", b"sampling", "seed", b"seed", "system_prompt", b"system_prompt"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gate", b"gate", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attacks", b"attacks", "baseline_run", b"baseline_run", "benchmarks", b"benchmarks", "endpoint", b"endpoint", "gate", b"gate", "sampling", b"sampling", "seed", b"seed", "system_prompt", b"system_prompt"]) -> None: ...
 
 global___BenchSpec = BenchSpec
 
@@ -828,26 +836,206 @@ class Gate(google.protobuf.message.Message):
     MARGINS_FIELD_NUMBER: builtins.int
     ALPHA_FIELD_NUMBER: builtins.int
     MAX_INVALID_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    SPEND_REST_FIELD_NUMBER: builtins.int
+    ADVISORY_FIELD_NUMBER: builtins.int
+    WAIVERS_FIELD_NUMBER: builtins.int
+    MAX_TRUNCATED_FIELD_NUMBER: builtins.int
+    CLAIM_FIELD_NUMBER: builtins.int
     alpha: builtins.float
     """one-sided error rate"""
     max_invalid: builtins.float
     """a run with a greater share of invalid samples cannot PASS"""
+    method: builtins.str
+    """fixed | sequential: read in a drawn order, and asked no further than the decision needs"""
+    spend_rest: builtins.bool
+    """sequential: goes on to the last sample after the decision"""
+    max_truncated: builtins.float
+    """as max_invalid, for completions cut by the token limit"""
+    claim: builtins.str
+    """sequential: what is claimed holds for `wider`, any samples like these and any repetition (default), or for `items`,
+    these very samples as answered this time, which takes fewer but lets a small suite or a noisy model mislead.
+    """
     @property
     def margins(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """role -> largest worsening that is still acceptable, in [0, 1]"""
 
+    @property
+    def advisory(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """roles that are reported and decide nothing"""
+
+    @property
+    def waivers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Waiver]: ...
     def __init__(
         self,
         *,
         margins: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         alpha: builtins.float = ...,
         max_invalid: builtins.float | None = ...,
+        method: builtins.str = ...,
+        spend_rest: builtins.bool = ...,
+        advisory: collections.abc.Iterable[builtins.str] | None = ...,
+        waivers: collections.abc.Iterable[global___Waiver] | None = ...,
+        max_truncated: builtins.float | None = ...,
+        claim: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "max_invalid", b"max_invalid"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "alpha", b"alpha", "margins", b"margins", "max_invalid", b"max_invalid"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "advisory", b"advisory", "alpha", b"alpha", "claim", b"claim", "margins", b"margins", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated", "method", b"method", "spend_rest", b"spend_rest", "waivers", b"waivers"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_invalid", b"_max_invalid"]) -> typing.Literal["max_invalid"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_truncated", b"_max_truncated"]) -> typing.Literal["max_truncated"] | None: ...
 
 global___Gate = Gate
+
+@typing.final
+class Waiver(google.protobuf.message.Message):
+    """For a while, one role or one benchmark neither blocks nor is required."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: builtins.int
+    WHO_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    what: builtins.str
+    """a role or a benchmark"""
+    who: builtins.str
+    why: builtins.str
+    until: builtins.str
+    """YYYY-MM-DD, the last day, in UTC"""
+    def __init__(
+        self,
+        *,
+        what: builtins.str = ...,
+        who: builtins.str = ...,
+        why: builtins.str = ...,
+        until: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["until", b"until", "what", b"what", "who", b"who", "why", b"why"]) -> None: ...
+
+global___Waiver = Waiver
+
+@typing.final
+class Policy(google.protobuf.message.Message):
+    """Which checkpoints are gated without being asked, and how: gate.yaml."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
+    EVALUATION_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    CALLBACKS_FIELD_NUMBER: builtins.int
+    SETTLE_S_FIELD_NUMBER: builtins.int
+    REGISTERED_AT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """default: the file's"""
+    baseline: builtins.str
+    """checkpoint reference, while none has passed on the line; empty = what it was trained from"""
+    priority: builtins.str
+    """urgent | normal | filler; empty = normal"""
+    settle_s: builtins.float
+    """a checkpoint so young waits; unset = 30"""
+    registered_at: builtins.float
+    """seconds since 1970: older checkpoints are gated only when they are named"""
+    @property
+    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """patterns of names, such as "smollm2-*"; a name is a line of checkpoints"""
+
+    @property
+    def evaluation(self) -> global___BenchSpec:
+        """without an endpoint: bench deploys"""
+
+    @property
+    def gate(self) -> global___Gate: ...
+    @property
+    def engine(self) -> global___EngineSpec: ...
+    @property
+    def callbacks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Callback]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        checkpoints: collections.abc.Iterable[builtins.str] | None = ...,
+        evaluation: global___BenchSpec | None = ...,
+        gate: global___Gate | None = ...,
+        engine: global___EngineSpec | None = ...,
+        baseline: builtins.str = ...,
+        priority: builtins.str = ...,
+        callbacks: collections.abc.Iterable[global___Callback] | None = ...,
+        settle_s: builtins.float | None = ...,
+        registered_at: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_settle_s", b"_settle_s", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "settle_s", b"settle_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_settle_s", b"_settle_s", "baseline", b"baseline", "callbacks", b"callbacks", "checkpoints", b"checkpoints", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "name", b"name", "priority", b"priority", "registered_at", b"registered_at", "settle_s", b"settle_s"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_settle_s", b"_settle_s"]) -> typing.Literal["settle_s"] | None: ...
+
+global___Policy = Policy
+
+@typing.final
+class Callback(google.protobuf.message.Message):
+    """Who is told of a verdict. One of url and github."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    GITHUB_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """gets a signed POST"""
+    github: builtins.str
+    """owner/repository: gets a commit status"""
+    commit: builtins.str
+    """of the status; empty = the one that the checkpoint was announced with"""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        github: builtins.str = ...,
+        commit: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["commit", b"commit", "github", b"github", "url", b"url"]) -> None: ...
+
+global___Callback = Callback
+
+@typing.final
+class GateSpec(google.protobuf.message.Message):
+    """One checkpoint against its baseline: what a gate run is asked, and so its identity."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    EVALUATION_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.str
+    """name@digest"""
+    baseline: builtins.str
+    """name@digest"""
+    @property
+    def evaluation(self) -> global___BenchSpec: ...
+    @property
+    def gate(self) -> global___Gate: ...
+    @property
+    def engine(self) -> global___EngineSpec: ...
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.str = ...,
+        baseline: builtins.str = ...,
+        evaluation: global___BenchSpec | None = ...,
+        gate: global___Gate | None = ...,
+        engine: global___EngineSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "checkpoint", b"checkpoint", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> None: ...
+
+global___GateSpec = GateSpec
 
 @typing.final
 class EngineSpec(google.protobuf.message.Message):
@@ -1000,7 +1188,7 @@ class Run(google.protobuf.message.Message):
     id: builtins.str
     """<kind>-<hash of the resolved spec>"""
     kind: builtins.str
-    """dataset | training | bench | recipe"""
+    """dataset | training | bench | recipe | gate"""
     state: global___RunState.ValueType
     error: builtins.str
     epoch: builtins.int
@@ -1125,6 +1313,7 @@ class RunSpec(google.protobuf.message.Message):
     TRAINING_FIELD_NUMBER: builtins.int
     BENCH_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
     @property
     def dataset(self) -> global___DatasetSpec: ...
     @property
@@ -1133,6 +1322,8 @@ class RunSpec(google.protobuf.message.Message):
     def bench(self) -> global___BenchSpec: ...
     @property
     def recipe(self) -> global___Recipe: ...
+    @property
+    def gate(self) -> global___GateSpec: ...
     def __init__(
         self,
         *,
@@ -1140,10 +1331,11 @@ class RunSpec(google.protobuf.message.Message):
         training: global___TrainingSpec | None = ...,
         bench: global___BenchSpec | None = ...,
         recipe: global___Recipe | None = ...,
+        gate: global___GateSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe"] | None: ...
+    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate"] | None: ...
 
 global___RunSpec = RunSpec
 
@@ -1604,6 +1796,7 @@ class Cell(google.protobuf.message.Message):
     JUDGE_DIGEST_FIELD_NUMBER: builtins.int
     MEAN_TOKENS_FIELD_NUMBER: builtins.int
     INVALID_REASONS_FIELD_NUMBER: builtins.int
+    PLANNED_FIELD_NUMBER: builtins.int
     benchmark: builtins.str
     attack: builtins.str
     judge: builtins.str
@@ -1623,6 +1816,8 @@ class Cell(google.protobuf.message.Message):
     judge_digest: builtins.str
     mean_tokens: builtins.float
     """completion tokens"""
+    planned: builtins.int
+    """completions that the spec asks for; a run that stopped early has fewer"""
     @property
     def interval(self) -> global___Interval: ...
     @property
@@ -1644,12 +1839,185 @@ class Cell(google.protobuf.message.Message):
         judge_digest: builtins.str = ...,
         mean_tokens: builtins.float = ...,
         invalid_reasons: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        planned: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_value", b"_value", "interval", b"interval", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_value", b"_value", "attack", b"attack", "benchmark", b"benchmark", "interval", b"interval", "invalid", b"invalid", "invalid_reasons", b"invalid_reasons", "judge", b"judge", "judge_digest", b"judge_digest", "lower_is_better", b"lower_is_better", "mean_tokens", b"mean_tokens", "metric", b"metric", "n", b"n", "role", b"role", "truncated", b"truncated", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_value", b"_value", "attack", b"attack", "benchmark", b"benchmark", "interval", b"interval", "invalid", b"invalid", "invalid_reasons", b"invalid_reasons", "judge", b"judge", "judge_digest", b"judge_digest", "lower_is_better", b"lower_is_better", "mean_tokens", b"mean_tokens", "metric", b"metric", "n", b"n", "planned", b"planned", "role", b"role", "truncated", b"truncated", "value", b"value"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
 
 global___Cell = Cell
+
+@typing.final
+class Savings(google.protobuf.message.Message):
+    """What a run did not ask because the decision had been taken."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLANNED_FIELD_NUMBER: builtins.int
+    DISPATCHED_FIELD_NUMBER: builtins.int
+    SKIPPED_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    GPU_SECONDS_FIELD_NUMBER: builtins.int
+    planned: builtins.float
+    """samples"""
+    dispatched: builtins.float
+    skipped: builtins.float
+    tokens: builtins.float
+    """estimated: what the baseline took for the samples that were skipped"""
+    gpu_seconds: builtins.float
+    """estimated: those tokens at the pace of this run"""
+    def __init__(
+        self,
+        *,
+        planned: builtins.float = ...,
+        dispatched: builtins.float = ...,
+        skipped: builtins.float = ...,
+        tokens: builtins.float = ...,
+        gpu_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dispatched", b"dispatched", "gpu_seconds", b"gpu_seconds", "planned", b"planned", "skipped", b"skipped", "tokens", b"tokens"]) -> None: ...
+
+global___Savings = Savings
+
+@typing.final
+class Noise(google.protobuf.message.Message):
+    """How often a baseline contradicts itself on a suite: no margin below that can be held."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUITE_FIELD_NUMBER: builtins.int
+    RUNS_FIELD_NUMBER: builtins.int
+    ROLES_FIELD_NUMBER: builtins.int
+    CREATED_AT_FIELD_NUMBER: builtins.int
+    suite: builtins.str
+    """digest of what is asked: the spec without model, repeats and gate"""
+    created_at: builtins.float
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RoleNoise]: ...
+    def __init__(
+        self,
+        *,
+        suite: builtins.str = ...,
+        runs: collections.abc.Iterable[builtins.str] | None = ...,
+        roles: collections.abc.Iterable[global___RoleNoise] | None = ...,
+        created_at: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "roles", b"roles", "runs", b"runs", "suite", b"suite"]) -> None: ...
+
+global___Noise = Noise
+
+@typing.final
+class RoleNoise(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: builtins.int
+    PAIRS_FIELD_NUMBER: builtins.int
+    FLIPS_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    FLOOR_FIELD_NUMBER: builtins.int
+    role: builtins.str
+    pairs: builtins.int
+    """the same sample, measured twice"""
+    flips: builtins.int
+    """of them with another value"""
+    samples: builtins.int
+    """of the suite, in this role"""
+    floor: builtins.float
+    """the change of the rate that a model stays below against itself 95 times of 100"""
+    def __init__(
+        self,
+        *,
+        role: builtins.str = ...,
+        pairs: builtins.int = ...,
+        flips: builtins.int = ...,
+        samples: builtins.int = ...,
+        floor: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["flips", b"flips", "floor", b"floor", "pairs", b"pairs", "role", b"role", "samples", b"samples"]) -> None: ...
+
+global___RoleNoise = RoleNoise
+
+@typing.final
+class Calibration(google.protobuf.message.Message):
+    """How often a judge agrees with people: what was labelled by both, counted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JUDGE_FIELD_NUMBER: builtins.int
+    JUDGE_DIGEST_FIELD_NUMBER: builtins.int
+    AGREEMENTS_FIELD_NUMBER: builtins.int
+    judge: builtins.str
+    judge_digest: builtins.str
+    @property
+    def agreements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Agreement]: ...
+    def __init__(
+        self,
+        *,
+        judge: builtins.str = ...,
+        judge_digest: builtins.str = ...,
+        agreements: collections.abc.Iterable[global___Agreement] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreements", b"agreements", "judge", b"judge", "judge_digest", b"judge_digest"]) -> None: ...
+
+global___Calibration = Calibration
+
+@typing.final
+class Agreement(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: builtins.int
+    TRUE_POSITIVES_FIELD_NUMBER: builtins.int
+    FALSE_NEGATIVES_FIELD_NUMBER: builtins.int
+    TRUE_NEGATIVES_FIELD_NUMBER: builtins.int
+    FALSE_POSITIVES_FIELD_NUMBER: builtins.int
+    category: builtins.str
+    """empty = all"""
+    true_positives: builtins.int
+    """people and judge see the judge's measure"""
+    false_negatives: builtins.int
+    """people do, the judge does not"""
+    true_negatives: builtins.int
+    false_positives: builtins.int
+    def __init__(
+        self,
+        *,
+        category: builtins.str = ...,
+        true_positives: builtins.int = ...,
+        false_negatives: builtins.int = ...,
+        true_negatives: builtins.int = ...,
+        false_positives: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["category", b"category", "false_negatives", b"false_negatives", "false_positives", b"false_positives", "true_negatives", b"true_negatives", "true_positives", b"true_positives"]) -> None: ...
+
+global___Agreement = Agreement
+
+@typing.final
+class Imported(google.protobuf.message.Message):
+    """The file of another tool that a scorecard was read from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    format: builtins.str
+    """inspect | lm_eval"""
+    file: builtins.str
+    """its name, without folders"""
+    digest: builtins.str
+    """sha256 of its bytes"""
+    def __init__(
+        self,
+        *,
+        format: builtins.str = ...,
+        file: builtins.str = ...,
+        digest: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "file", b"file", "format", b"format"]) -> None: ...
+
+global___Imported = Imported
 
 @typing.final
 class Scorecard(google.protobuf.message.Message):
@@ -1665,6 +2033,8 @@ class Scorecard(google.protobuf.message.Message):
     SECONDS_FIELD_NUMBER: builtins.int
     GENERATED_TOKENS_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
+    SAVED_FIELD_NUMBER: builtins.int
+    IMPORTED_FIELD_NUMBER: builtins.int
     run: builtins.str
     endpoint: builtins.str
     checkpoint: builtins.str
@@ -1679,6 +2049,14 @@ class Scorecard(google.protobuf.message.Message):
     def cells(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cell]: ...
     @property
     def spec(self) -> global___BenchSpec: ...
+    @property
+    def saved(self) -> global___Savings:
+        """of a run with a gate"""
+
+    @property
+    def imported(self) -> global___Imported:
+        """set: measured by another tool, under its protocol"""
+
     def __init__(
         self,
         *,
@@ -1692,9 +2070,11 @@ class Scorecard(google.protobuf.message.Message):
         seconds: builtins.float = ...,
         generated_tokens: builtins.float = ...,
         cached: builtins.float = ...,
+        saved: global___Savings | None = ...,
+        imported: global___Imported | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "run", b"run", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["imported", b"imported", "saved", b"saved", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "imported", b"imported", "run", b"run", "saved", b"saved", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
 
 global___Scorecard = Scorecard
 
@@ -1765,13 +2145,31 @@ class RoleDecision(google.protobuf.message.Message):
     COMPARISON_FIELD_NUMBER: builtins.int
     MARGIN_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    TIER_FIELD_NUMBER: builtins.int
+    READ_FIELD_NUMBER: builtins.int
+    PLANNED_FIELD_NUMBER: builtins.int
+    CORRECTED_FIELD_NUMBER: builtins.int
+    WORST_CASE_FIELD_NUMBER: builtins.int
+    NOISE_FLOOR_FIELD_NUMBER: builtins.int
     role: builtins.str
     outcome: global___Outcome.ValueType
     margin: builtins.float
     reason: builtins.str
+    tier: builtins.str
+    """required | advisory | waived"""
+    read: builtins.int
+    """sequential: samples read, in their order, until it was decided or there were no more"""
+    planned: builtins.int
+    corrected: builtins.float
+    """the difference, freed from the judge's errors; set where a calibration exists"""
+    noise_floor: builtins.float
     @property
     def comparison(self) -> global___Comparison:
         """pooled over the role's cells"""
+
+    @property
+    def worst_case(self) -> global___Interval:
+        """of the difference, were all samples without a verdict good, or all bad"""
 
     def __init__(
         self,
@@ -1781,9 +2179,19 @@ class RoleDecision(google.protobuf.message.Message):
         comparison: global___Comparison | None = ...,
         margin: builtins.float = ...,
         reason: builtins.str = ...,
+        tier: builtins.str = ...,
+        read: builtins.int = ...,
+        planned: builtins.int = ...,
+        corrected: builtins.float | None = ...,
+        worst_case: global___Interval | None = ...,
+        noise_floor: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["comparison", b"comparison"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "margin", b"margin", "outcome", b"outcome", "reason", b"reason", "role", b"role"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_corrected", b"_corrected", "_noise_floor", b"_noise_floor", "comparison", b"comparison", "corrected", b"corrected", "noise_floor", b"noise_floor", "worst_case", b"worst_case"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_corrected", b"_corrected", "_noise_floor", b"_noise_floor", "comparison", b"comparison", "corrected", b"corrected", "margin", b"margin", "noise_floor", b"noise_floor", "outcome", b"outcome", "planned", b"planned", "read", b"read", "reason", b"reason", "role", b"role", "tier", b"tier", "worst_case", b"worst_case"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_corrected", b"_corrected"]) -> typing.Literal["corrected"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_noise_floor", b"_noise_floor"]) -> typing.Literal["noise_floor"] | None: ...
 
 global___RoleDecision = RoleDecision
 
@@ -1799,6 +2207,8 @@ class Decision(google.protobuf.message.Message):
     BASELINE_RUN_FIELD_NUMBER: builtins.int
     CANDIDATE_RUN_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
+    SAVED_FIELD_NUMBER: builtins.int
+    WAIVERS_FIELD_NUMBER: builtins.int
     run: builtins.str
     outcome: global___Outcome.ValueType
     baseline_run: builtins.str
@@ -1810,6 +2220,12 @@ class Decision(google.protobuf.message.Message):
     def reasons(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def gate(self) -> global___Gate: ...
+    @property
+    def saved(self) -> global___Savings: ...
+    @property
+    def waivers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Waiver]:
+        """those that counted"""
+
     def __init__(
         self,
         *,
@@ -1821,9 +2237,11 @@ class Decision(google.protobuf.message.Message):
         baseline_run: builtins.str = ...,
         candidate_run: builtins.str = ...,
         created_at: builtins.float = ...,
+        saved: global___Savings | None = ...,
+        waivers: collections.abc.Iterable[global___Waiver] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["gate", b"gate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gate", b"gate", "saved", b"saved"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run", "saved", b"saved", "waivers", b"waivers"]) -> None: ...
 
 global___Decision = Decision
 

@@ -16,12 +16,14 @@ from lrm_safety.errors import Conflict, LrmError, Unavailable
 from lrm_safety.nouns import Completion, JudgeSpec, Prompt, Record, ScoreItem, Verdict, question
 from lrm_safety.runs import OwnedRun
 from services.bench.plan import Plan, Task
+from services.bench.stopping import Stopping
 from services.bench.streams import Completed, Ended, Event, Judged, Streams
 
 WINDOW = 64  # samples at the engine
 BATCH = 8  # prompts a Generate stream
 STREAMS = 16  # Generate streams open: a thread of the inference service each
 BACKLOG = 512  # samples generated or being judged, and not yet committed
+GATED_BACKLOG = 128  # where the next verdicts may end the asking
 JUDGE_STREAMS = 4  # Score streams open a judge
 JUDGE_BATCH = 32
 COMMIT_ROWS = 64
@@ -31,14 +33,14 @@ OUTAGES = 3  # times a service may fail to answer, one after another
 PAUSE_S = 0.5  # after the first; doubles
 
 
-def evaluate(run: OwnedRun, plan: Plan, clients: Clients) -> None:
-    """Commits a Record for every task of the plan that has none yet.
+def evaluate(run: OwnedRun, plan: Plan, clients: Clients, stopping: Stopping | None = None) -> None:
+    """Commits a Record for every task of the plan that has none yet; with `stopping`, until that has its decision.
 
     Raises Unavailable when the engine or a judge is dead (what is finished stays, asking again goes on), Cancelled,
     and Conflict when another owner has the run.
     """
     streams = Streams(plan, clients)
-    loop = _Loop(run, plan, streams)
+    loop = _Loop(run, plan, streams, stopping or Stopping())
     try:
         loop.run()
     except Conflict:
@@ -104,14 +106,19 @@ class _Desk:
 
 
 class _Loop:
-    def __init__(self, run: OwnedRun, plan: Plan, streams: Streams) -> None:
-        self._owned, self._plan, self._streams = run, plan, streams
-        kept = {record.key for record in unique(run.parts(Record)) if not record.completion.error}
-        tasks = list(plan.tasks())
+    def __init__(self, run: OwnedRun, plan: Plan, streams: Streams, stopping: Stopping) -> None:
+        self._owned, self._plan, self._streams, self._stopping = run, plan, streams, stopping
+        tasks = stopping.arrange(plan.tasks())
+        kept = set()
+        for record in unique(run.parts(Record)):
+            if not record.completion.error:
+                kept.add(record.key)
+                stopping.tell(record)
         self._todo = deque(task for task in tasks if task.key not in kept)
         self._total, self._done = len(tasks), len(tasks) - len(self._todo)
         self._generating = self._open_streams = self._errors_in_row = 0
         self._engine = _Patience(f"the engine of {plan.endpoint.name}")
+        self._closed: frozenset[str] = frozenset()  # roles of which nothing more is asked
         self._drafts: dict[str, _Draft] = {}
         self._desks: dict[tuple[str, str], _Desk] = {}
         self._ready: list[Record] = []
@@ -122,6 +129,7 @@ class _Loop:
     def run(self) -> None:
         self._report()
         while self._done < self._total:
+            self._drop_unwanted()
             self._dispatch()
             self._take()
             for desk in self._desks.values():
@@ -142,9 +150,19 @@ class _Loop:
             self._ready = []
             self._committed_at = time.monotonic()
 
+    def _drop_unwanted(self) -> None:
+        """What is decided need not be asked."""
+        closed = self._stopping.closed()
+        if closed != self._closed:
+            wanted = deque(task for task in self._todo if task.suite.benchmark.role not in closed)
+            dropped = len(self._todo) - len(wanted)
+            self._closed, self._todo, self._total = closed, wanted, self._total - dropped
+            self._counts["skipped"] += dropped
+
     def _dispatch(self) -> None:
+        backlog = GATED_BACKLOG if self._stopping.is_on else BACKLOG
         while self._todo and self._open_streams < STREAMS and self._engine.is_over():
-            room = min(WINDOW - self._generating, BACKLOG - self._generating - len(self._drafts))
+            room = min(WINDOW - self._generating, backlog - self._generating - len(self._drafts))
             if room < min(BATCH, len(self._todo)):
                 return
             batch = self._next_batch()
@@ -153,9 +171,12 @@ class _Loop:
             self._streams.generate(batch)
 
     def _next_batch(self) -> list[Task]:
-        batch = [self._todo.popleft()]
-        while self._todo and len(batch) < BATCH and self._todo[0].suite is batch[0].suite:
-            batch.append(self._todo.popleft())
+        """The first task, and the next ones of its suite: roles that take turns stand between them."""
+        batch, passed = [self._todo.popleft()], list[Task]()
+        while self._todo and len(batch) < BATCH and len(passed) < WINDOW:
+            task = self._todo.popleft()
+            (batch if task.suite is batch[0].suite else passed).append(task)
+        self._todo.extendleft(reversed(passed))
         return batch
 
     def _take(self) -> None:
@@ -213,6 +234,7 @@ class _Loop:
         self._counts["invalid"] += 1
         self._errors_in_row += 1
         self._failed.append(record)
+        self._stopping.tell(record)
         if self._errors_in_row >= ERRORS_IN_ROW:
             raise Unavailable(
                 f"the engine of {self._plan.endpoint.name} failed {self._errors_in_row} times in a row, last: "
@@ -224,6 +246,7 @@ class _Loop:
         if isinstance(event.error, Unavailable):
             self._generating -= len(event.left)
             self._todo.extendleft(reversed(event.left))
+            self._closed = frozenset()  # some of these may be wanted no more
             self._engine.lose(event.started, event.error)
             return
         if event.error:
@@ -242,6 +265,7 @@ class _Loop:
         draft.record.verdicts.extend(draft.verdicts[each.judge] for each in draft.judges)
         self._counts["invalid"] += bool(draft.record.verdicts[0].invalid)
         self._ready.append(self._drafts.pop(verdict.id).record)
+        self._stopping.tell(draft.record)
         self._done += 1
 
     def _judging_ended(self, event: Ended) -> None:

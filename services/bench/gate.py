@@ -1,50 +1,91 @@
 """The gate: is the candidate in no role worse than the baseline by more than a margin? PASS, BLOCK or INCONCLUSIVE.
 
-Each role with a margin is tested on its own: all its paired samples (first judge of each benchmark) are pooled, and the
-candidate is shown not to be worse when the upper end of the worsening's one-sided 1 - α interval is below the margin.
-The whole passes only if every role does. That is an intersection-union test: its error rate stays at most α without
-any correction for the number of roles, since a bad candidate has to slip through in the very role where it is bad
-(Berger, Technometrics 24 (1982) 295-300). BLOCK needs a shown worsening; too little data is INCONCLUSIVE, never PASS.
+Each role with a margin is tested on its own: its paired samples (first judge of each benchmark) are pooled.
+- `fixed`: all samples, once. Not worse: the upper end of the worsening's one-sided 1 - α interval is below the margin.
+  Worse: the lower end of that interval is above zero.
+- `sequential`: samples are read in a drawn order until either is shown (reading.py, lrm_safety/sequential.py). The
+  interval holds at every look, so the asking may stop there (stopping.py). Units are drawn at random and the bets are
+  about the population they stand for, repetitions included, as with `fixed`; with `claim: items` about them alone.
+How the error rates of several roles come together is in terms.py; too little data is INCONCLUSIVE, never PASS.
 """
 
 import time
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
 from lrm_safety import stats
-from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import ROLES, Cell, Comparison, Decision, Gate, Outcome, RoleDecision
-from services.bench.compare import Side, pair, summarise
+from lrm_safety.errors import Conflict, InvalidInput
+from lrm_safety.gates import SEQUENTIAL, resolve
+from lrm_safety.nouns import (
+    BenchSpec,
+    Calibration,
+    Cell,
+    Decision,
+    Gate,
+    Interval,
+    Noise,
+    Outcome,
+    RoleDecision,
+    Scorecard,
+)
+from services.bench import imported
+from services.bench import noise as floors
+from services.bench.benchmark import METRICS
+from services.bench.calibrated import PERFECT, Sharpness, least, sharpness
+from services.bench.compare import Pairs, Side, pair, summarise, worst_case
+from services.bench.reading import Answer, Reading, open_reading
+from services.bench.reasons import Finding, missing, reason_of, saved_line, waiver_line
 from services.bench.scorecard import cell_key
+from services.bench.terms import REQUIRED, Terms, terms_of
 
-ALPHA = 0.05
 PASS, BLOCK = Outcome.OUTCOME_PASS, Outcome.OUTCOME_BLOCK
 INCONCLUSIVE = Outcome.OUTCOME_INCONCLUSIVE
 _SHOWN = {stats.Shown.NOT_WORSE: PASS, stats.Shown.WORSE: BLOCK, stats.Shown.OPEN: INCONCLUSIVE}
-_WORDS = {
-    stats.Shown.NOT_WORSE: "not worse by more than the margin",
-    stats.Shown.WORSE: "worse",
-    stats.Shown.OPEN: "too little data to tell",
-}
 
 
-def decide(gate: Gate, baseline: Side, candidate: Side) -> Decision:
+@dataclass(frozen=True)
+class Evidence:
+    """What is known beside the two runs."""
+
+    noise: Noise | None = None  # of their suite
+    calibrations: dict[str, Calibration] = field(default_factory=dict)  # judge digest -> its
+    now: float = field(default_factory=time.time)  # seconds since 1970: waivers end
+
+
+def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | None = None) -> Decision:
     """The decision with its reasons. Raises InvalidInput for a gate or a pair of runs that cannot be judged."""
-    gate = resolve(gate)
-    _check_protocol(baseline, candidate)
-    if not gate.margins:
-        return _undecided(gate, baseline.scorecard.run, candidate.scorecard.run)
-    roles = [_decide_role(role, gate, baseline, candidate) for role in ROLES if role in gate.margins]
-    reasons = [role.reason for role in roles]
-    reasons += [reason for side in (baseline, candidate) if (reason := _too_invalid(gate, side))]
+    evidence = evidence or Evidence()
+    terms = terms_of(gate, roles_of(baseline), evidence.now)
+    if imported.is_imported(baseline, candidate):
+        imported.check_samples(baseline, candidate)
+    else:
+        if terms.gate.method == SEQUENTIAL:
+            check_baseline(baseline.scorecard, candidate.scorecard.spec)
+        check_protocol(baseline.scorecard.spec, candidate.scorecard.spec)
+    if not terms.gate.margins:
+        return _undecided(terms.gate, baseline.scorecard.run, candidate.scorecard.run)
+    floors.check_margins(terms, evidence.noise)
+    sharp = sharpness_of(terms, baseline, evidence.calibrations)
+    roles = [_decide_role(role, terms, baseline, candidate, sharp.get(role, PERFECT)) for role in terms.tiers]
+    for role in roles:
+        if role.role in floors.floors(evidence.noise):
+            role.noise_floor = floors.floors(evidence.noise)[role.role]
+    doubts = _doubts(terms.gate, baseline, candidate)
+    reasons = [role.reason for role in roles] + doubts + [waiver_line(waiver) for waiver in terms.waivers]
+    reasons += saved_line(candidate.scorecard.saved)
+    if not terms.required:
+        reasons.append("no role is required: all are advisory or waived, so nothing can pass")
     return Decision(
-        outcome=_overall(roles, clean=len(reasons) == len(roles)),
+        outcome=_overall(roles, clean=not doubts),
         roles=roles,
         reasons=reasons,
-        gate=gate,
+        gate=terms.gate,
         baseline_run=baseline.scorecard.run,
         candidate_run=candidate.scorecard.run,
-        created_at=time.time(),
+        created_at=evidence.now,
+        saved=candidate.scorecard.saved if candidate.scorecard.HasField("saved") else None,
+        waivers=terms.waivers,
     )
 
 
@@ -53,21 +94,39 @@ def undecided(gate: Gate, baseline_run: str) -> Decision:
     return _undecided(resolve(gate), baseline_run, "")
 
 
-def resolve(gate: Gate) -> Gate:
-    """The gate checked, α written down (0 = 0.05). Raises InvalidInput naming the field."""
-    done = Gate()
-    done.CopyFrom(gate)
-    done.alpha = done.alpha or ALPHA
-    if not 0 < done.alpha < 0.5:
-        raise InvalidInput(f"gate.alpha is {done.alpha}; expected a one-sided error rate between 0 and 0.5")
-    if not 0 <= done.max_invalid <= 1:
-        raise InvalidInput(f"gate.max_invalid is {done.max_invalid}; expected a share in [0, 1]")
-    for role, margin in done.margins.items():
-        if role not in ROLES:
-            raise InvalidInput(f"gate.margins.{role} is no role; expected one of {', '.join(ROLES)}")
-        if not 0 <= margin <= 1:
-            raise InvalidInput(f"gate.margins.{role} is {margin}; expected a share in [0, 1]")
-    return done
+def roles_of(side: Side) -> dict[str, str]:
+    """Benchmark -> role."""
+    return {cell.benchmark: cell.role for cell in side.scorecard.cells}
+
+
+def sharpness_of(terms: Terms, baseline: Side, calibrations: dict[str, Calibration]) -> dict[str, Sharpness]:
+    """Role -> how well its judges see, for roles with a calibrated one; half of α is for what is not known of that."""
+    found = {}
+    for role in terms.tiers:
+        digests = {cell.judge_digest for cell in _deciding(terms, baseline, role)} & calibrations.keys()
+        if digests:
+            found[role] = least(sharpness(calibrations[each], terms.gate.alpha / 2) for each in sorted(digests))
+    return found
+
+
+def check_baseline(baseline: Scorecard, candidate: BenchSpec) -> None:
+    """Raises Conflict for a baseline that has not asked all its samples, InvalidInput for one that was asked others."""
+    check_protocol(baseline.spec, candidate)
+    if baseline.saved.skipped:
+        raise Conflict(
+            f"{baseline.run} stopped early, after {baseline.saved.dispatched:.0f} of {baseline.saved.planned:.0f} "
+            f"samples; a sequential gate needs a baseline with all: measure {baseline.endpoint} without a gate first "
+            "(what it has answered is remembered)"
+        )
+
+
+def check_protocol(first: BenchSpec, second: BenchSpec) -> None:
+    """Raises InvalidInput when two runs were not asked the same."""
+    for name in ("benchmarks", "attacks", "sampling", "seed", "system_prompt"):
+        if getattr(first, name) != getattr(second, name):
+            raise InvalidInput(
+                f"the two runs differ in `{name}`; a gate needs one evaluation of both models: measure both alike"
+            )
 
 
 def _undecided(gate: Gate, baseline_run: str, candidate_run: str) -> Decision:
@@ -82,64 +141,111 @@ def _undecided(gate: Gate, baseline_run: str, candidate_run: str) -> Decision:
     )
 
 
-def _decide_role(role: str, gate: Gate, baseline: Side, candidate: Side) -> RoleDecision:
-    margin = gate.margins[role]
-    made = RoleDecision(role=role, margin=margin, outcome=INCONCLUSIVE)
-    keys = [cell_key(cell) for cell in _deciding(candidate, role)]
-    if not keys:
-        made.reason = f"{role}: no benchmark measured it, so its margin cannot be checked"
+def _decide_role(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness) -> RoleDecision:
+    margin, tier = terms.gate.margins[role], terms.tiers[role]
+    made = RoleDecision(role=role, margin=margin, outcome=INCONCLUSIVE, tier=tier)
+    label = role if tier == REQUIRED else f"{role} ({tier})"
+    cells = _deciding(terms, candidate, role)
+    if not cells:
+        made.reason = f"{label}: no benchmark measured it, so its margin cannot be checked"
         return made
-    pooled = summarise(reduce(add, (pair(baseline, candidate, key) for key in keys)), level=1 - 2 * gate.alpha)
-    made.comparison.CopyFrom(pooled)
-    if not pooled.pairs:
-        made.reason = f"{role}: no sample has a valid verdict in both runs ({pooled.unpaired} without)"
+    judge = _read if terms.gate.method == SEQUENTIAL else _at_once
+    found = judge(role, terms, baseline, candidate, sharp)
+    made.comparison.CopyFrom(found.comparison)
+    made.read, made.planned = found.read, found.planned
+    if not found.comparison.pairs:
+        made.reason = f"{label}: no sample has a valid verdict in both runs ({found.comparison.unpaired} without)"
         return made
-    shown = stats.judge_margin(pooled.interval.low, pooled.interval.high, margin)
-    made.outcome = _SHOWN[shown]
-    made.reason = f"{role}: {_WORDS[shown]} ({_numbers(pooled, margin, gate.alpha)})"
-    excess = [reason for side in (baseline, candidate) if (reason := _too_invalid(gate, side, role))]
-    if made.outcome == PASS and excess:
+    made.outcome = _SHOWN[found.shown]
+    if found.worst is not None:
+        made.worst_case.CopyFrom(found.worst)
+    if sharp != PERFECT and sharp.value > 0:
+        made.corrected = found.comparison.difference / sharp.value
+    made.reason = f"{label}: {reason_of(found, terms, margin, sharp)}"
+    if made.outcome != BLOCK and found.doubts:
         made.outcome = INCONCLUSIVE
-        made.reason += f"; but {excess[0]}"
+        made.reason += f"; but {found.doubts[0]}"
     return made
 
 
-def _deciding(side: Side, role: str = "") -> list[Cell]:
-    """The cells of each benchmark's first judge, of one role or of all."""
-    first = {each.benchmark: each.judges[0].judge for each in side.scorecard.spec.benchmarks}
-    return [c for c in side.scorecard.cells if c.judge == first[c.benchmark] and role in ("", c.role)]
+def _at_once(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness) -> Finding:
+    """All samples of both runs, once."""
+    keys = [cell_key(cell) for cell in _deciding(terms, candidate, role)]
+    pairs = reduce(add, (pair(baseline, candidate, key) for key in keys))
+    gate, margin = terms.gate, terms.gate.margins[role]
+    found = summarise(pairs, level=1 - 2 * gate.alpha)
+    shown = stats.judge_margin(found.interval.low, found.interval.high, margin)
+    if sharp != PERFECT:
+        high = summarise(pairs, level=1 - gate.alpha).interval.high
+        shown = _seen_through(sharp, found.interval.low, high, margin)
+    records = sorted({record for key in keys for record in candidate.seen[key].keys() | baseline.seen[key].keys()})
+    doubts = [line for side in (baseline, candidate) for line in _too_many(gate, side, _deciding(terms, side, role))]
+    return Finding(found, shown, worst_case(baseline, candidate, role, records), doubts)
 
 
-def _too_invalid(gate: Gate, side: Side, role: str = "") -> str:
-    """A reason, when more samples than allowed have no verdict: those left out may be the bad ones."""
-    cells = _deciding(side, role)
-    invalid, total = sum(c.invalid for c in cells), sum(c.n + c.invalid for c in cells)
-    if invalid <= gate.max_invalid * total:
-        return ""
-    what = f"{side.scorecard.run}, {role}" if role else side.scorecard.run
-    return f"{what}: {invalid} of {total} samples have no verdict, more than the {gate.max_invalid:.1%} allowed"
+def _read(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness) -> Finding:
+    """The candidate's samples in the drawn order, as far as the decision needs them."""
+    reading = open_reading(terms, role, baseline, sharp)
+    cells = [cell_key(cell) for cell in _deciding(terms, candidate, role)]
+    for key in cells:
+        for record, seen in candidate.seen[key].items():
+            reading.tell(record, Answer(seen.value, record in candidate.truncated))
+    read = frozenset(reading.read)
+    pairs = reduce(add, (pair(baseline, candidate, key, read) for key in cells), _nothing(role))
+    found = summarise(pairs, level=1 - 2 * terms.gate.alpha)
+    low, high = reading.gate.interval()
+    level = 1 - max(terms.block_alpha, terms.gate.alpha / 2 if sharp != PERFECT else terms.gate.alpha)
+    found.interval.CopyFrom(Interval(low=low, high=high, level=level, method="betting"))
+    found.baseline, found.candidate = reading.rates()
+    sign = 1 if METRICS[role].lower_is_better else -1
+    found.difference = sign * (found.candidate - found.baseline)
+    return Finding(
+        found,
+        reading.shown or stats.Shown.OPEN,
+        worst_case(baseline, candidate, role, reading.read),
+        _too_many(terms.gate, baseline, _deciding(terms, baseline, role)) + _unclean(terms.gate, candidate, reading),
+        read=len(read),
+        planned=sum(len(unit) for unit in reading.units),
+    )
+
+
+def _seen_through(sharp: Sharpness, low: float, high: float, margin: float) -> stats.Shown:
+    """Through a judge's errors a margin looks smaller, by J; a difference keeps its sign."""
+    if sharp.low <= 0:
+        return stats.Shown.OPEN
+    if high < margin * sharp.low:
+        return stats.Shown.NOT_WORSE
+    return stats.Shown.WORSE if low > 0 else stats.Shown.OPEN
+
+
+def _nothing(role: str) -> Pairs:
+    return Pairs(role, (), (), (), 0)
+
+
+def _deciding(terms: Terms, side: Side, role: str) -> list[Cell]:
+    return [cell for cell in side.deciding(role) if cell.benchmark not in terms.left_out]
+
+
+def _doubts(gate: Gate, baseline: Side, candidate: Side) -> list[str]:
+    """Of whole runs; a run that may stop early is looked at role by role, as far as it was read."""
+    sides = (baseline,) if gate.method == SEQUENTIAL else (baseline, candidate)
+    return [line for side in sides for line in _too_many(gate, side, side.deciding())]
+
+
+def _too_many(gate: Gate, side: Side, cells: list[Cell]) -> list[str]:
+    roles = {cell.role for cell in cells}
+    what = f"{side.scorecard.run}, {roles.pop()}" if len(roles) == 1 else side.scorecard.run
+    total = sum(cell.n + cell.invalid for cell in cells)
+    return missing(gate, what, sum(c.invalid for c in cells), sum(c.truncated for c in cells), total)
+
+
+def _unclean(gate: Gate, candidate: Side, reading: Reading) -> list[str]:
+    what = f"{candidate.scorecard.run}, {reading.role}"
+    return missing(gate, what, reading.invalid, reading.truncated, len(reading.read))
 
 
 def _overall(roles: list[RoleDecision], clean: bool) -> "Outcome.ValueType":
-    outcomes = {role.outcome for role in roles}
+    outcomes = {role.outcome for role in roles if role.tier == REQUIRED}
     if BLOCK in outcomes:
         return BLOCK
     return PASS if outcomes == {PASS} and clean else INCONCLUSIVE
-
-
-def _check_protocol(baseline: Side, candidate: Side) -> None:
-    first, second = baseline.scorecard.spec, candidate.scorecard.spec
-    for name in ("benchmarks", "attacks", "sampling", "seed", "system_prompt"):
-        if getattr(first, name) != getattr(second, name):
-            raise InvalidInput(
-                f"the two runs differ in `{name}`; a gate needs one evaluation of both models: measure both alike"
-            )
-
-
-def _numbers(made: Comparison, margin: float, alpha: float) -> str:
-    ends = made.interval
-    return (
-        f"{made.baseline:.1%} → {made.candidate:.1%}, worsening {100 * made.difference:+.1f} points "
-        f"[{100 * ends.low:+.1f}, {100 * ends.high:+.1f}] at one-sided {1 - alpha:.0%}, "
-        f"margin {100 * margin:.1f}, {made.pairs} pairs, {made.unpaired} unpaired"
-    )

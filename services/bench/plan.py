@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lrm_safety import registry
+from lrm_safety import gates, registry
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import (
@@ -64,6 +64,14 @@ class Plan:
                     for repeat in range(suite.repeats):
                         yield Task(f"{name}/{each.name}/{sample.id}/{repeat}", suite, each, sample, repeat)
 
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """(benchmark, attack, role) -> samples of a whole run, repeats and all."""
+        return {
+            (suite.benchmark.name, each.name, suite.benchmark.role): len(suite.benchmark.samples) * suite.repeats
+            for suite in self.suites
+            for each in suite.attacks
+        }
+
 
 def make_plan(spec: BenchSpec, settings: Settings, clients: Clients) -> Plan:
     """Raises InvalidInput naming the field, and NotFound for unknown names, endpoints and missing files."""
@@ -92,6 +100,10 @@ def check(spec: BenchSpec) -> None:
     _check_sampling(spec.sampling)
     _check_attacks(spec)
     seen: set[str] = set()
+    if spec.HasField("gate") != bool(spec.baseline_run):
+        raise InvalidInput("`gate` and `baseline_run` go together; expected both or none of them")
+    if spec.HasField("gate") and spec.gate.method != gates.SEQUENTIAL:
+        raise InvalidInput(f"`gate.method` is {spec.gate.method!r}; while measuring it has to be {gates.SEQUENTIAL}")
     for each in spec.benchmarks:
         where = f"benchmarks.{each.benchmark}"
         _check_plugin("benchmark", benchmark.FOLDER, each.benchmark)
@@ -119,6 +131,8 @@ def resolve(spec: BenchSpec, benchmarks: list[Benchmark]) -> BenchSpec:
         each.max_tokens = each.max_tokens or spec.sampling.max_tokens or loaded.max_tokens
     for given in done.attacks:
         given.name = given.name or given.attack
+    if done.HasField("gate"):
+        done.gate.CopyFrom(gates.resolve(done.gate))
     named = {given.name for given in done.attacks}
     used = {name for each in done.benchmarks for name in each.attacks}
     done.attacks.extend(AttackSpec(name=name, attack=name) for name in sorted(used - named))

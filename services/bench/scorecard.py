@@ -2,54 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lrm_safety import stats
-from lrm_safety.nouns import BenchSpec, Cell, Endpoint, Interval, Record, Sample, Scorecard, Verdict
+from lrm_safety.measured import measure
+from lrm_safety.nouns import BenchSpec, Cell, Endpoint, Interval, Record, Scorecard
 from services.bench.benchmark import METRICS
 
 LEVEL = 0.95
-ENGINE_ERROR = "engine error"
 CellKey = tuple[str, str, str]  # benchmark, attack, judge
-_REASON_LENGTH = 80
-
-# role -> measure that speaks of it -> whether the metric is 1 - the verdict's value
-_TURNED = {
-    "harm": {"harm": False, "refusal": True},
-    "over_refusal": {"refusal": False},
-    "reasoning": {"correct": False},
-    "utility": {"correct": False},
-}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One record as one judge saw it: a value in [0, 1] of the role's metric, or why there is none."""
-
-    unit: str
-    value: float | None
-    invalid: str = ""
-
-
-def measure(record: Record, judge: str) -> Measured:
-    unit = sample_unit(record.benchmark, record.sample)
-    if record.completion.error:
-        return Measured(unit, None, ENGINE_ERROR)
-    verdict = next((each for each in record.verdicts if each.judge == judge), None)
-    if verdict is None:
-        return Measured(unit, None, "no verdict")
-    if verdict.invalid:
-        return Measured(unit, None, verdict.invalid[:_REASON_LENGTH])
-    value = _metric_value(record.role, verdict)
-    if value is None:
-        return Measured(unit, None, f"{verdict.measure or 'nothing'} measured, which says nothing on {record.role}")
-    return Measured(unit, value)
-
-
-def sample_unit(benchmark: str, sample: Sample) -> str:
-    """What samples that depend on each other share: a prompt family, else the sample itself (repeats, attacks)."""
-    return f"{benchmark}/{sample.cluster or sample.id}"
 
 
 def cell_key(cell: Cell) -> CellKey:
@@ -57,9 +19,17 @@ def cell_key(cell: Cell) -> CellKey:
 
 
 def build_scorecard(
-    run: str, spec: BenchSpec, endpoint: Endpoint, records: Iterable[Record], seconds: float
+    run: str,
+    spec: BenchSpec,
+    endpoint: Endpoint,
+    records: Iterable[Record],
+    seconds: float,
+    planned: Mapping[tuple[str, str, str], int] | None = None,
 ) -> Scorecard:
-    """`records` hold each key once; `spec` is resolved: its judges and attacks give the cells and their order."""
+    """`records` hold each key once; `spec` is resolved: its judges and attacks give the cells and their order.
+
+    `planned`: (benchmark, attack, role) -> samples that a whole run has, where that is known.
+    """
     tallies = {
         (each.benchmark, attack, judge.judge): _Tally()
         for each in spec.benchmarks
@@ -81,6 +51,9 @@ def build_scorecard(
         card.generated_tokens += 0 if record.completion.cached else record.completion.usage.completion_tokens
         for judge in judges[record.benchmark]:
             tallies[record.benchmark, record.attack, judge].add(record, judge)
+    for (name, attack, role), count in (planned or {}).items():
+        for judge in judges[name]:
+            tallies[name, attack, judge].role, tallies[name, attack, judge].planned = role, count
     card.cells.extend(tally.cell(key, spec.seed) for key, tally in tallies.items() if tally.role)
     return card
 
@@ -99,6 +72,7 @@ class _Tally:
     truncated: int = 0
     tokens: int = 0
     completions: int = 0
+    planned: int = 0
 
     def add(self, record: Record, judge: str) -> None:
         self.role = record.role
@@ -129,16 +103,10 @@ class _Tally:
             judge_digest=" ".join(sorted(self.digests)),  # more than one: the judge changed during the run
             mean_tokens=self.tokens / self.completions if self.completions else 0.0,
             invalid_reasons=dict(self.reasons),
+            planned=self.planned,
         )
         estimate = stats.rate(self.values, self.units, LEVEL, seed)
         if estimate is not None:
             cell.value = estimate.value
             cell.interval.CopyFrom(to_interval(estimate))
         return cell
-
-
-def _metric_value(role: str, verdict: Verdict) -> float | None:
-    turned = _TURNED[role].get(verdict.measure)
-    if turned is None:
-        return None
-    return 1 - verdict.value if turned else verdict.value

@@ -123,9 +123,11 @@ def test_killed_then_stopped_another_goes_on_each_time(
     before = len(look.committed(run.id))
     wait_for(more_than(before))
     assert look.state(run).epoch == 2, "nobody asked again"
+    slow_engine.delay_s = lambda messages: 0.5  # a busy machine starts a process in as long as this run would take
     first.start().ask(spec)
     wait_for(more_than(before + 20))
     assert second.end(signal.SIGTERM) == 0
+    slow_engine.delay_s = lambda messages: 0.1
     handed = look.committed(run.id)
     assert before < len(handed) < SAMPLES
     look = Stage(first._clients[-1], store, None, None)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lrm_safety import jsonl, stats
+from lrm_safety.measured import measure
 from lrm_safety.nouns import (
     BenchmarkSpec,
     BenchSpec,
@@ -19,7 +20,7 @@ from lrm_safety.nouns import (
     Usage,
     Verdict,
 )
-from services.bench.scorecard import build_scorecard, measure
+from services.bench.scorecard import build_scorecard
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scorecard.json"
 

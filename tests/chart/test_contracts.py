@@ -26,7 +26,9 @@ def test_services_read_their_settings(values: str) -> None:
     for service, address in settings.addresses.items():
         name, _, port = address.partition(":")
         ports = {each["name"]: each["port"] for each in named(found, "Service", name)["spec"]["ports"]}
-        assert ports == {"grpc": int(port), "metrics": settings.metrics_ports[service]}
+        is_told = values == "gate" and service == "bench"
+        webhook = {"webhook": settings.webhook_port} if is_told else {}
+        assert ports == {"grpc": int(port), "metrics": settings.metrics_ports[service], **webhook}
 
 
 @pytest.mark.parametrize("values", VALUES)

@@ -14,10 +14,11 @@ import typer
 
 from lrm_safety import costs, jsonl
 from lrm_safety.cli import app
-from lrm_safety.nouns import Cost, Tenant
+from lrm_safety.nouns import Cost, Run, RunSpec, RunState, Tenant
 from lrm_safety.settings import Settings
-from lrm_safety.store import open_store
+from lrm_safety.store import ObjectStore, open_store
 from tests.conftest import free_ports
+from tests.exports.measured import measured_run
 
 LRM = str(Path(sys.executable).parent / "lrm")
 
@@ -120,7 +121,7 @@ def test_doctor_speaks_for_machines(env: dict[str, str]) -> None:
     assert findings["training"]["state"] == "ok"
 
 
-def test_up_runs_down(env: dict[str, str]) -> None:
+def test_up_runs_down(env: dict[str, str], tmp_path: Path) -> None:
     ports = free_ports(5)
     names = ("DATA", "TRAINER", "INFERENCE", "JUDGE", "BENCH")
     env |= {f"LRM_{name}_ADDR": f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
@@ -137,9 +138,27 @@ def test_up_runs_down(env: dict[str, str]) -> None:
         assert json.loads(lrm(env, "cost", "--json").stdout) == [jsonl.to_dict(spent)]
         assert "1,200" in lrm(env, "cost", "--team", "red").stdout
         assert "nothing was spent in the last 1h" in lrm(env, "cost", "--team", "blue", "--since", "1h").stderr
+        store_measured(store, "bench-1", refusals=2)
+        logs = str(tmp_path / "logs")
+        exported = json.loads(lrm(env, "export", "bench-1", "--to", "inspect", "--out", logs, "--json").stdout)
+        assert len(exported["files"]) == 3 and not exported["with_text"]
+        came_in = json.loads(lrm(env, "import-log", logs, "--json").stdout)["id"]
+        tax = lrm(env, "tax", "bench-1", f"back={came_in}", "--json", "--out", str(tmp_path / "tax"))
+        assert [run["name"] for run in json.loads(tax.stdout)["runs"]] == ["tuned@abc", "back"], tax.stderr
+        assert (tmp_path / "tax" / "tax.svg").exists()
         missing = lrm(env, "report", "bench-0")
         assert missing.returncode == 3 and "bench-0" in missing.stderr
     finally:
         down = lrm(env, "down", "--json")
     assert json.loads(down.stdout) == {"stopped": True}
     assert json.loads(lrm(env, "down", "--json").stdout) == {"stopped": False}
+
+
+def store_measured(store: ObjectStore, run: str, refusals: int) -> None:
+    """A bench run as the service leaves it."""
+    made = measured_run(refusals, run)
+    done = Run(id=run, kind="bench", spec=RunSpec(bench=made.scorecard.spec), state=RunState.RUN_STATE_DONE, result=run)
+    store.write(f"runs/{run}/parts/000001-000000.jsonl.zst", jsonl.pack(made.records()))
+    store.write(f"runs/{run}/scorecard.json", jsonl.dumps(made.scorecard).encode())
+    for name in ("spec", "result"):
+        store.write(f"runs/{run}/{name}.json", jsonl.dumps(done).encode())

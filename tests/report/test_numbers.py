@@ -117,6 +117,13 @@ def test_hostile_names_stay_in_their_place() -> None:
     assert "[bold red]not markup[/]" in said and "\x1b" not in said and "\x00" not in said
 
 
+def test_a_run_that_stopped_early_says_how_many_of_how_many() -> None:
+    data = one_cell(n=118, invalid=2, planned=400)
+    for text in (markdown(data), on_screen(data, 120)):
+        assert "118 of 400" in text
+    assert "of 400" not in markdown(one_cell(n=398, invalid=2, planned=400))
+
+
 if __name__ == "__main__":
     for file, content in golden_texts().items():
         (GOLDEN / file).write_text(content, encoding="utf-8")

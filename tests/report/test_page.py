@@ -51,7 +51,7 @@ def test_markup_is_ours_alone(data: ReportData) -> None:
     assert names.count("script") == 2 and names.count("style") == 1 and "img" not in names and "iframe" not in names
     assert not [a for _, attrs in page.elements for a in attrs if a.startswith("on") or a == "style"]
     sources = [attrs.get(name) for _, attrs in page.elements for name in ("src", "href", "action", "xlink:href")]
-    assert {source for source in sources if source} == {"data:,"}
+    assert {source for source in sources if source} == {"data:,", "#main"}
     assert "\x00" not in text and "\u2028" not in text and "\u202e" not in text
     assert json.loads(page.raw["script"][0])["samples"]
 
@@ -133,9 +133,9 @@ def test_curves_leave_out_what_is_no_number() -> None:
     metrics[3].loss = float("inf")
     metrics[4].loss = float("nan")
     drawn = curves(metrics)
-    assert [curve.name for curve in drawn] == ["Loss", "Token accuracy"]
+    assert [curve.name for curve in drawn] == ["Loss", "Token accuracy", "Tokens per second"]
     assert "nan" not in drawn[0].points and drawn[0].last == "1.296"
-    assert curves([]) == [] and len(curves(metrics[:1])) == 2
+    assert curves([]) == [] and len(curves(metrics[:1])) == 3
 
 
 def test_long_trainings_are_thinned() -> None:
@@ -177,3 +177,13 @@ def test_one_model_is_called_model() -> None:
     outcome = RecipeOutcome(baseline=scorecard("bench-base", "smollm2", 5))
     page = Page(html(ReportData(outcome, None, [], report_data().records)))
     assert "the one measured" in page.seen and "Trained" not in page.seen
+
+
+def test_a_role_says_what_else_is_known_of_it() -> None:
+    data = report_data()
+    role = data.outcome.decision.roles[0]
+    role.tier, role.read, role.planned, role.corrected, role.noise_floor = "waived", 64, 200, -0.031, 0.02
+    role.worst_case.low, role.worst_case.high = -0.6, -0.5
+    seen = Page(html(data)).seen
+    for said in ("waived", "Read 64 of 200", "[−60.0, −50.0]", "errors: −3.1", "up to 2.0"):
+        assert said in seen

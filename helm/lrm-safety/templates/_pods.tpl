@@ -28,6 +28,21 @@ envFrom:
   - secretRef: {name: {{ include "lrm.store.secret" .root }}}
 {{- end }}
 
+{{/* What bench needs to sign decisions, to believe announcements and to tell others: from the Secret gate.secret. */}}
+{{- define "lrm.gate.env" -}}
+{{- with .Values.gate.secret }}
+{{- range $key := list "LRM_CALLBACK_SECRET" "LRM_GITHUB_TOKEN" }}
+- {name: {{ $key }}, valueFrom: {secretKeyRef: {name: {{ $.Values.gate.secret }}, key: {{ $key }}, optional: true}}}
+{{- end }}
+{{- if $.Values.gate.webhook }}
+- {name: LRM_WEBHOOK_SECRET, valueFrom: {secretKeyRef: {name: {{ . }}, key: LRM_WEBHOOK_SECRET}}}
+{{- end }}
+{{- if $.Values.gate.sign }}
+- {name: LRM_SIGNING_KEY, value: /etc/lrm/gate/signing.key}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What a short task of ours takes. */}}
 {{- define "lrm.small" -}}
 {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}

@@ -1,0 +1,1 @@
+"""Logs of other tools that come in as runs: one file a format, contract in lrm_safety/importing.py."""

@@ -1,0 +1,24 @@
+"""Keeping a decision: as a message, as the outcome that reports read, and signed where there is a key.
+
+runs/<id>/decision.json         the Decision
+runs/<id>/decision.dsse.json    the same as a signed statement
+runs/<id>/outcome.json          the whole outcome, of recipes and gates
+"""
+
+from lrm_safety import jsonl, statement
+from lrm_safety.nouns import RecipeOutcome
+from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
+
+
+def keep(store: ObjectStore, settings: Settings, outcome: RecipeOutcome, is_whole: bool = True) -> None:
+    """Writes it under `outcome.run`. Raises NotFound or InvalidInput for a key that cannot sign."""
+    root = f"runs/{outcome.run}"
+    is_signed = settings.signing_key is not None and "@" in outcome.candidate.checkpoint and outcome.decision.roles
+    if settings.signing_key is not None and is_signed:
+        store.write(f"{root}/{statement.FILE}", statement.sign(outcome, settings.signing_key).encode())
+    else:
+        store.delete(f"{root}/{statement.FILE}")  # of an earlier decision
+    store.write(f"{root}/decision.json", jsonl.dumps(outcome.decision).encode())
+    if is_whole:
+        store.write(f"{root}/outcome.json", jsonl.dumps(outcome).encode())
