@@ -157,7 +157,10 @@ def cluster(
 def test_an_engine_that_died_is_deployed_again_as_it_was(
     cluster: Stage, serve: Callable, settings: Settings, tmp_path: Path, harm_file: Callable
 ) -> None:
-    """The real inference service, with the scripted engine as a real job that is killed in the middle."""
+    """The real inference service, with the scripted engine as a real job that is killed in the middle.
+
+    800 samples are more than may wait for judges, so the engine has work left.
+    """
     changed = replace(settings, vllm_python=install(tmp_path / "venv" / "bin"))
     serve("inference", inference_service.register, vllm_python=changed.vllm_python)
     serve("bench", service.register, jobs="cluster")
@@ -172,13 +175,13 @@ def test_an_engine_that_died_is_deployed_again_as_it_was(
     asked = DeployRequest(name="base", checkpoint="tiny", engine=EngineSpec(engine="vllm", max_sequences=4))
     rpc(cluster.clients.inference.Deploy, asked, timeout_s=60)
     first = ready(cluster)
-    run = cluster.start(harm_spec(harm_file(300)))
+    run = cluster.start(harm_spec(harm_file(800)))
     wait_for(lambda: len(cluster.committed(run.id)) > 0)
     open_runner(changed).cancel(first.job, grace_s=0)
     wait_for(lambda: cluster.state(run).state == DONE, within_s=60)
     second = ready(cluster)
     assert second.job != first.job and second.spec.max_sequences == 4
-    assert len(cluster.records(run.id)) == 300
+    assert len(cluster.records(run.id)) == 800
     rpc(cluster.clients.inference.Retire, inference_service.RetireRequest(name="base"))
 
 
