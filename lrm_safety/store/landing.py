@@ -46,6 +46,7 @@ class Landing:
     def replace(self, target: Path) -> str:
         """Puts the file at `target`, over what was there; returns its etag."""
         self._settle(target.parent)
+        _free(target)
         os.replace(self._path, target)
         _sync_folder(target.parent)
         return self.etag
@@ -53,6 +54,7 @@ class Landing:
     def link(self, target: Path) -> bool:
         """Puts the file at `target` if nothing is there: of many racing writers one wins."""
         self._settle(target.parent)
+        _free(target)
         try:
             os.link(self._path, target)
         except FileExistsError:
@@ -93,6 +95,14 @@ def counted(what: str, error: LrmError) -> LrmError:
     if not isinstance(error, NotFound | Conflict):
         observe.count("lrm_store_failed_total", operation=what.split(maxsplit=1)[0])
     return error
+
+
+def _free(target: Path) -> None:
+    """Removes the empty folders that deleted objects have left where a file is to be; anything in them stays."""
+    if target.is_dir():
+        with suppress(OSError):  # not empty: the move says so
+            for folder, _, _ in os.walk(target, topdown=False):
+                os.rmdir(folder)
 
 
 def sweep(folder: Path) -> None:

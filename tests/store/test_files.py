@@ -134,6 +134,16 @@ def test_a_key_cannot_be_a_folder_too(tmp_path: Path):
     assert os.listdir(tmp_path / ".tmp") == []
 
 
+@pytest.mark.parametrize("put", ["write", "create"])
+def test_a_name_is_free_again_once_nothing_is_below_it(tmp_path: Path, put: str):
+    store = FileStore(tmp_path)
+    store.write("a/b/c", b"below")
+    store.delete("a/b/c")
+    getattr(store, put)("a", b"there")
+    assert list(store.list("")) == ["a"]
+    assert store.read("a") == b"there"
+
+
 def test_the_root_may_be_removed_while_open(tmp_path: Path):
     store = FileStore(tmp_path / "store")
     (tmp_path / "store" / ".tmp").rmdir()
