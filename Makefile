@@ -40,7 +40,7 @@ format: setup ## Format the code
 	.venv/bin/ruff format .
 
 test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves it works: checks, unit, contract and end-to-end tests
-	$(PY) -m pytest --numprocesses 2 --dist loadfile
+	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 browser: # the report is tested in a real one where it can be had
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \

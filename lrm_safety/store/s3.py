@@ -1,8 +1,8 @@
 """The object store on any S3 (AWS, MinIO, SeaweedFS, Ceph): the only importer of `minio`. LRM_STORE=s3://bucket/prefix.
 
-Retries come in two layers. Every single request, also each part of a big upload, is sent again on a 5xx or a broken
-connection (for about 8 s: servers answer 500 for a moment after a restart). An operation whose answer breaks off half
-way, or that lost a race inside the server, is done again as a whole.
+Retries come in two layers. Every single request, also each part of a big upload, is sent again where nobody answers
+(for about 8 s) and on a 5xx (for about 30 s more: a server that restarts answers 500 until its disks are back). An
+operation whose answer breaks off half way, or that lost a race inside the server, is done again as a whole.
 """
 
 import hashlib
@@ -257,7 +257,14 @@ class S3Store:
 
 def _client(settings: Settings) -> Minio:
     retries = urllib3.Retry(
-        total=6, backoff_factor=0.25, backoff_max=2, status_forcelist=(500, 502, 503, 504), allowed_methods=None
+        total=None,
+        connect=6,
+        read=6,
+        status=16,
+        backoff_factor=0.25,
+        backoff_max=2,
+        status_forcelist=(500, 502, 503, 504),
+        allowed_methods=None,
     )
     http = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=5, read=60), retries=retries, maxsize=16, cert_reqs="CERT_REQUIRED"
