@@ -1,5 +1,6 @@
 """Fixtures that every room shares: settings of an empty machine, a store, a served service, the real data files."""
 
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +12,9 @@ from lrm_safety import serving
 from lrm_safety.clients import Clients
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
+
+# A run that was started in the background may be deaf to Ctrl-C, and so would be the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
