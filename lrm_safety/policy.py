@@ -40,7 +40,7 @@ def resolve(policy: Policy, stem: str = "") -> Policy:
     where = f"policy {done.name}"
     if not _NAME.fullmatch(done.name):
         raise InvalidInput(f"policy name {done.name!r}: expected letters, digits, '.', '_' and '-', at most 63")
-    for key in ("endpoint", "baseline_run", "gate"):
+    for key in ("endpoint", "baseline_run", "gate", "history"):
         if key in {field.name for field, _ in done.evaluation.ListFields()}:
             raise InvalidInput(f"{where}: `evaluation.{key}` is set; leave it out: it is another for each checkpoint")
     if not done.gate.margins:

@@ -97,6 +97,7 @@ def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
             "method": decision.gate.method or "fixed",
             "claim": decision.gate.claim,
             "alpha": decision.gate.alpha,
+            "history": list(decision.history),
         },
         "weights": {"candidate": card.weights_digest, "baseline": outcome.baseline.weights_digest},
         "baseline": outcome.baseline.checkpoint,
@@ -127,7 +128,7 @@ def _suite_digest(spec: BenchSpec) -> str:
     """Of what was asked, whoever was asked."""
     suite = BenchSpec()
     suite.CopyFrom(spec)
-    for field in ("endpoint", "baseline_run", "gate"):
+    for field in ("endpoint", "baseline_run", "gate", "history"):
         suite.ClearField(field)
     return hashlib.sha256(jsonl.canonical(suite)).hexdigest()
 

@@ -66,6 +66,7 @@ def an_outcome(checkpoint: str) -> RecipeOutcome:
             roles=[RoleDecision(role="harm", outcome=Outcome.OUTCOME_PASS, margin=0.05, comparison=found)],
             waivers=[Waiver(what="reasoning", who="ada", why="known", until="2027-01-01")],
             created_at=5.0,
+            history=["bench-0"],
         ),
     )
     return made
@@ -81,7 +82,7 @@ def test_what_is_signed(checkpoint: Checkpoint, keys: tuple[Path, Path]) -> None
     assert (found.subject, found.verdict) == (f"tuned@{checkpoint.digest}", "PASS")
     said = found.predicate
     assert said["roles"][0] | {"role": "harm", "pairs": 40, "worsening": 0.01, "margin": 0.05} == said["roles"][0]
-    assert said["statistics"] == {"method": "fixed", "claim": "", "alpha": 0.05}
+    assert said["statistics"] == {"method": "fixed", "claim": "", "alpha": 0.05, "history": ["bench-0"]}
     assert said["judges"] == {"refusal": "j1"}
     assert said["waivers"] == [{"what": "reasoning", "who": "ada", "why": "known", "until": "2027-01-01"}]
     assert said["runs"] == {"decision": "gate-1", "candidate": "bench-2", "baseline": "bench-1"}

@@ -782,6 +782,7 @@ class BenchSpec(google.protobuf.message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: builtins.int
     BASELINE_RUN_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     endpoint: builtins.str
     seed: builtins.int
     """order of the samples, choice of subsets"""
@@ -796,6 +797,10 @@ class BenchSpec(google.protobuf.message.Message):
     def sampling(self) -> global___Sampling: ...
     @property
     def gate(self) -> global___Gate: ...
+    @property
+    def history(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """with a gate about these items: runs of earlier checkpoints on them, for its order"""
+
     def __init__(
         self,
         *,
@@ -807,9 +812,10 @@ class BenchSpec(google.protobuf.message.Message):
         system_prompt: builtins.str = ...,
         baseline_run: builtins.str = ...,
         gate: global___Gate | None = ...,
+        history: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["gate", b"gate", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attacks", b"attacks", "baseline_run", b"baseline_run", "benchmarks", b"benchmarks", "endpoint", b"endpoint", "gate", b"gate", "sampling", b"sampling", "seed", b"seed", "system_prompt", b"system_prompt"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attacks", b"attacks", "baseline_run", b"baseline_run", "benchmarks", b"benchmarks", "endpoint", b"endpoint", "gate", b"gate", "history", b"history", "sampling", b"sampling", "seed", b"seed", "system_prompt", b"system_prompt"]) -> None: ...
 
 global___BenchSpec = BenchSpec
 
@@ -1013,6 +1019,7 @@ class GateSpec(google.protobuf.message.Message):
     EVALUATION_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     checkpoint: builtins.str
     """name@digest"""
     baseline: builtins.str
@@ -1023,6 +1030,10 @@ class GateSpec(google.protobuf.message.Message):
     def gate(self) -> global___Gate: ...
     @property
     def engine(self) -> global___EngineSpec: ...
+    @property
+    def history(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """as in BenchSpec: chosen once, when it was first asked"""
+
     def __init__(
         self,
         *,
@@ -1031,9 +1042,10 @@ class GateSpec(google.protobuf.message.Message):
         evaluation: global___BenchSpec | None = ...,
         gate: global___Gate | None = ...,
         engine: global___EngineSpec | None = ...,
+        history: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "checkpoint", b"checkpoint", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "checkpoint", b"checkpoint", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "history", b"history"]) -> None: ...
 
 global___GateSpec = GateSpec
 
@@ -2209,6 +2221,7 @@ class Decision(google.protobuf.message.Message):
     CREATED_AT_FIELD_NUMBER: builtins.int
     SAVED_FIELD_NUMBER: builtins.int
     WAIVERS_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     run: builtins.str
     outcome: global___Outcome.ValueType
     baseline_run: builtins.str
@@ -2226,6 +2239,10 @@ class Decision(google.protobuf.message.Message):
     def waivers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Waiver]:
         """those that counted"""
 
+    @property
+    def history(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """bench runs of earlier checkpoints that the order knew of"""
+
     def __init__(
         self,
         *,
@@ -2239,9 +2256,10 @@ class Decision(google.protobuf.message.Message):
         created_at: builtins.float = ...,
         saved: global___Savings | None = ...,
         waivers: collections.abc.Iterable[global___Waiver] | None = ...,
+        history: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["gate", b"gate", "saved", b"saved"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run", "saved", b"saved", "waivers", b"waivers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "history", b"history", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run", "saved", b"saved", "waivers", b"waivers"]) -> None: ...
 
 global___Decision = Decision
 

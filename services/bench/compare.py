@@ -84,6 +84,13 @@ def compare(baseline: Side, candidate: Side, level: float = LEVEL) -> list[Compa
     return compared
 
 
+def is_same_question(first: Side, second: Side, key: CellKey, record: str) -> bool:
+    """Whether a record of a cell that both have is of the same sample in both, read by the same judge."""
+    both = first.asked.get(record), second.asked.get(record)
+    is_asked = None not in both and both[0] == both[1]
+    return is_asked and _cell_digest(first.scorecard, key) == _cell_digest(second.scorecard, key)
+
+
 def pair(baseline: Side, candidate: Side, key: CellKey, only: Container[str] | None = None) -> Pairs:
     """Pairs by record key, of all records or of some. A run that stopped early is compared in what it has asked.
 

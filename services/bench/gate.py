@@ -10,13 +10,14 @@ How the error rates of several roles come together is in terms.py; too little da
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
 from lrm_safety import stats
 from lrm_safety.errors import Conflict, InvalidInput
-from lrm_safety.gates import SEQUENTIAL, resolve
+from lrm_safety.gates import ITEMS, SEQUENTIAL, resolve
 from lrm_safety.nouns import (
     BenchSpec,
     Calibration,
@@ -35,7 +36,7 @@ from services.bench.benchmark import METRICS
 from services.bench.calibrated import PERFECT, Sharpness, least, sharpness
 from services.bench.compare import Pairs, Side, pair, summarise, worst_case
 from services.bench.reading import Answer, Reading, open_reading
-from services.bench.reasons import Finding, missing, reason_of, saved_line, waiver_line
+from services.bench.reasons import Finding, history_line, missing, reason_of, saved_line, waiver_line
 from services.bench.scorecard import cell_key
 from services.bench.terms import REQUIRED, Terms, terms_of
 
@@ -50,6 +51,7 @@ class Evidence:
 
     noise: Noise | None = None  # of their suite
     calibrations: dict[str, Calibration] = field(default_factory=dict)  # judge digest -> its
+    history: Sequence[Side] = ()  # runs of earlier checkpoints that the candidate's order was drawn with
     now: float = field(default_factory=time.time)  # seconds since 1970: waivers end
 
 
@@ -67,13 +69,16 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
         return _undecided(terms.gate, baseline.scorecard.run, candidate.scorecard.run)
     floors.check_margins(terms, evidence.noise)
     sharp = sharpness_of(terms, baseline, evidence.calibrations)
-    roles = [_decide_role(role, terms, baseline, candidate, sharp.get(role, PERFECT)) for role in terms.tiers]
+    earlier = evidence.history if terms.gate.claim == ITEMS else ()
+    roles = [
+        _decide_role(role, terms, (baseline, candidate), sharp.get(role, PERFECT), earlier) for role in terms.tiers
+    ]
     for role in roles:
         if role.role in floors.floors(evidence.noise):
             role.noise_floor = floors.floors(evidence.noise)[role.role]
     doubts = _doubts(terms.gate, baseline, candidate)
     reasons = [role.reason for role in roles] + doubts + [waiver_line(waiver) for waiver in terms.waivers]
-    reasons += saved_line(candidate.scorecard.saved)
+    reasons += history_line(earlier) + saved_line(candidate.scorecard.saved)
     if not terms.required:
         reasons.append("no role is required: all are advisory or waived, so nothing can pass")
     return Decision(
@@ -86,6 +91,7 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
         created_at=evidence.now,
         saved=candidate.scorecard.saved if candidate.scorecard.HasField("saved") else None,
         waivers=terms.waivers,
+        history=[side.scorecard.run for side in earlier],
     )
 
 
@@ -141,16 +147,17 @@ def _undecided(gate: Gate, baseline_run: str, candidate_run: str) -> Decision:
     )
 
 
-def _decide_role(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness) -> RoleDecision:
+def _decide_role(
+    role: str, terms: Terms, sides: tuple[Side, Side], sharp: Sharpness, earlier: Sequence[Side]
+) -> RoleDecision:
     margin, tier = terms.gate.margins[role], terms.tiers[role]
     made = RoleDecision(role=role, margin=margin, outcome=INCONCLUSIVE, tier=tier)
     label = role if tier == REQUIRED else f"{role} ({tier})"
-    cells = _deciding(terms, candidate, role)
-    if not cells:
+    if not _deciding(terms, sides[1], role):
         made.reason = f"{label}: no benchmark measured it, so its margin cannot be checked"
         return made
-    judge = _read if terms.gate.method == SEQUENTIAL else _at_once
-    found = judge(role, terms, baseline, candidate, sharp)
+    is_sequential = terms.gate.method == SEQUENTIAL
+    found = _read(role, terms, *sides, sharp, earlier) if is_sequential else _at_once(role, terms, *sides, sharp)
     made.comparison.CopyFrom(found.comparison)
     made.read, made.planned = found.read, found.planned
     if not found.comparison.pairs:
@@ -183,9 +190,11 @@ def _at_once(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sh
     return Finding(found, shown, worst_case(baseline, candidate, role, records), doubts)
 
 
-def _read(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness) -> Finding:
+def _read(
+    role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sharpness, earlier: Sequence[Side]
+) -> Finding:
     """The candidate's samples in the drawn order, as far as the decision needs them."""
-    reading = open_reading(terms, role, baseline, sharp)
+    reading = open_reading(terms, role, baseline, sharp, earlier)
     cells = [cell_key(cell) for cell in _deciding(terms, candidate, role)]
     for key in cells:
         for record, seen in candidate.seen[key].items():

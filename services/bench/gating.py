@@ -38,6 +38,7 @@ from lrm_safety.nouns import (
 from lrm_safety.runs import OWNER_GONE, OwnedRun, RunHost
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
+from services.bench import history
 from services.bench.outcomes import keep
 from services.bench.turns import Turns
 
@@ -67,6 +68,7 @@ def question(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> GateS
     if store.stat(key) is None:
         spec.checkpoint = reference(checkpoint.name, checkpoint.digest)
         spec.baseline = _baseline(store, asked, checkpoint, suite)
+        spec.history.extend(history.choose(store, checkpoint, spec))
         store.create(key, jsonl.dumps(spec).encode())
     return jsonl.loads(GateSpec, store.read(key))
 
@@ -83,8 +85,7 @@ class Gating:
             with self._turns.turn(run):
                 keep(self._store, self._settings, self._outcome(run))
         outcome = jsonl.loads(RecipeOutcome, self._store.read(f"runs/{run.id}/outcome.json"))
-        if outcome.decision.outcome == Outcome.OUTCOME_PASS:
-            self._remember(run.spec.gate)
+        self._remember(run.spec.gate, outcome)
         verdict = Outcome.Name(outcome.decision.outcome).removeprefix("OUTCOME_")
         log.info("checkpoint_gated", run=run.id, checkpoint=run.spec.gate.checkpoint, verdict=verdict)
         observe.count("lrm_checkpoint_gated_total", verdict=verdict)
@@ -102,6 +103,7 @@ class Gating:
             if spec.gate.method == "sequential":  # it may stop as soon as it is decided
                 evaluation.baseline_run = baseline
                 evaluation.gate.CopyFrom(spec.gate)
+                evaluation.history.extend(spec.history)
             candidate = self._measure(run, clients, spec.checkpoint, evaluation)
         finally:
             clients.close()
@@ -152,10 +154,12 @@ class Gating:
             _deploy(run, clients, request.spec.endpoint, checkpoint)
             return self._desk.measure(request, tenant)
 
-    def _remember(self, spec: GateSpec) -> None:
+    def _remember(self, spec: GateSpec, outcome: RecipeOutcome) -> None:
         made = artefacts.find(self._store, KIND, Checkpoint, spec.checkpoint)
-        key = f"{_passed(made.name, policy.suite_digest(spec))}{made.created_at:020.6f}-{made.digest}"
-        self._store.create(key, b"")
+        history.note(self._store, made, spec, outcome.candidate.run)
+        if outcome.decision.outcome == Outcome.OUTCOME_PASS:
+            key = f"{_passed(made.name, policy.suite_digest(spec))}{made.created_at:020.6f}-{made.digest}"
+            self._store.create(key, b"")
 
 
 def _passed(line: str, suite: str) -> str:

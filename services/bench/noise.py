@@ -27,10 +27,10 @@ Values = dict[str, dict[str, float]]  # unit -> sample under an attack -> value
 
 
 def suite_digest(spec: BenchSpec) -> str:
-    """Of what is asked and how it is judged: the spec without model, repeats, baseline and gate."""
+    """Of what is asked and how it is judged: the spec without model, repeats, baseline, gate and history."""
     suite = BenchSpec()
     suite.CopyFrom(spec)
-    for field in ("endpoint", "baseline_run", "gate"):
+    for field in ("endpoint", "baseline_run", "gate", "history"):
         suite.ClearField(field)
     for each in suite.benchmarks:
         each.ClearField("repeats")

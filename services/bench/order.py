@@ -6,9 +6,10 @@ come first and are mostly refusals, so whoever reads in order of arrival sees an
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 
+from lrm_safety import sequential
 from lrm_safety.sequential import Known, Plan, draw_plan
 from services.bench.benchmark import METRICS
 from services.bench.compare import Side
@@ -31,18 +32,25 @@ def units_of(baseline: Side, role: str, left_out: Iterable[str] = ()) -> Units:
 
 
 def draw(units: Units, role: str, seed: int, known: dict[str, Known]) -> Plan:
-    """The order of a role's units; `known`: what the baseline says of each before the candidate runs."""
+    """The order of a role's units; `known`: of each, before the candidate runs."""
     number = int.from_bytes(hashlib.sha256(f"order/{seed}/{role}".encode()).digest()[:8], "big")
     return draw_plan(list(units), number, known)
 
 
-def known_of(role: str, values: Sequence[float]) -> Known:
-    """Differences (positive = worse) that are possible for a unit with these values of the baseline."""
-    mean = sum(values) / len(values)
-    return Known(-mean, 1 - mean) if METRICS[role].lower_is_better else Known(mean - 1, mean)
+def known_of(
+    role: str, unit: Iterable[str], before: Mapping[str, float | None], earlier: Iterable[Mapping[str, float]] = ()
+) -> Known:
+    """Of a unit's record keys: the baseline's values, and those of earlier checkpoints that have all of them."""
+    usable = {key: value for key in unit if (value := before[key]) is not None}
+    whole = [[values[key] for key in usable] for values in earlier if usable.keys() <= values.keys()]
+    return sequential.known(_mean(list(usable.values())), METRICS[role].lower_is_better, [_mean(v) for v in whole])
 
 
 def take_turns(roles: Iterable[list[tuple[str, ...]]]) -> list[str]:
     """All record keys: one unit of each role after the other, for as long as a role has any."""
     rounds = zip_longest(*roles, fillvalue=())
     return list(chain.from_iterable(chain.from_iterable(rounds)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -104,6 +104,8 @@ def check(spec: BenchSpec) -> None:
         raise InvalidInput("`gate` and `baseline_run` go together; expected both or none of them")
     if spec.HasField("gate") and spec.gate.method != gates.SEQUENTIAL:
         raise InvalidInput(f"`gate.method` is {spec.gate.method!r}; while measuring it has to be {gates.SEQUENTIAL}")
+    if spec.history and spec.gate.claim != gates.ITEMS:
+        raise InvalidInput(f"`history` is there without a gate whose claim is {gates.ITEMS}; leave it out")
     for each in spec.benchmarks:
         where = f"benchmarks.{each.benchmark}"
         _check_plugin("benchmark", benchmark.FOLDER, each.benchmark)

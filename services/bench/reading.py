@@ -4,13 +4,13 @@ A unit's difference is the mean over its pairs; one in which the candidate lacks
 either claim (sequential.py). "Not worse" ends the reading only once few enough of what was read is invalid or cut.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lrm_safety.gates import WIDER
 from lrm_safety.sequential import PairedGate
 from lrm_safety.stats import Shown
-from services.bench import order
+from services.bench import history, order
 from services.bench.benchmark import METRICS
 from services.bench.calibrated import PERFECT, Sharpness
 from services.bench.compare import Side
@@ -95,17 +95,18 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def open_reading(terms: Terms, role: str, baseline: Side, sharp: Sharpness) -> Reading:
-    """Nothing read yet. A calibrated judge's margin is the one that it can see, and costs half of α."""
+def open_reading(terms: Terms, role: str, baseline: Side, sharp: Sharpness, earlier: Sequence[Side] = ()) -> Reading:
+    """Nothing read yet. A calibrated judge's margin is the one that it can see, and costs half of α.
+
+    `earlier`: runs of earlier checkpoints; a claim about these items draws its order with them (history.py).
+    """
     units = order.units_of(baseline, role, terms.left_out)
     cells = [baseline.seen[cell.benchmark, cell.attack, cell.judge] for cell in baseline.deciding(role)]
     before = {key: seen.value for cell in cells for key, seen in cell.items()}
     is_wider = terms.gate.claim == WIDER
-    known = {
-        name: order.known_of(role, [value for key in keys if (value := before[key]) is not None])
-        for name, keys in units.items()
-    }
-    plan = order.draw(units, role, baseline.scorecard.spec.seed, {} if is_wider else known)
+    past = [history.answers(side, baseline, role) for side in earlier if not is_wider]
+    known = {} if is_wider else {name: order.known_of(role, keys, before, past) for name, keys in units.items()}
+    plan = order.draw(units, role, baseline.scorecard.spec.seed, known)
     margin, alpha = terms.gate.margins[role], terms.gate.alpha
     if sharp != PERFECT:
         margin, alpha = margin * sharp.low, alpha / 2

@@ -1,11 +1,13 @@
 """Why the gate decides as it does, in words and numbers. Never a word of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lrm_safety.gates import SEQUENTIAL
 from lrm_safety.nouns import Comparison, Gate, Interval, Savings, Waiver
 from lrm_safety.stats import Shown, corrected
 from services.bench.calibrated import PERFECT, Sharpness
+from services.bench.compare import Side
 from services.bench.terms import Terms
 
 _WORDS = {
@@ -66,6 +68,11 @@ def saved_line(saved: Savings) -> list[str]:
         f"decided with {saved.dispatched:,.0f} of {saved.planned:,.0f} samples asked; the other {saved.skipped:,.0f} "
         f"would have taken {saved.tokens:,.0f} tokens and {saved.gpu_seconds:,.0f} GPU-seconds (estimated)"
     ]
+
+
+def history_line(earlier: Sequence[Side]) -> list[str]:
+    runs = ", ".join(side.scorecard.run for side in earlier)
+    return [f"the order was drawn knowing what earlier checkpoints answered: {runs}"] if earlier else []
 
 
 def _numbers(made: Comparison, terms: Terms, margin: float) -> str:

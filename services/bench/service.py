@@ -9,6 +9,7 @@ from lrm_safety import adoption, costs, jsonl, observe, outages, registry, servi
 from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, InvalidInput, LrmError, NotFound
 from lrm_safety.nouns import (
+    BenchSpec,
     CheckGateRequest,
     CompareScorecardsRequest,
     CompareScorecardsResponse,
@@ -196,7 +197,8 @@ class BenchServicer(BenchServiceServicer):
         if baseline is None:
             return Stopping()
         terms = terms_of(run.spec.bench.gate, gate.roles_of(baseline), run.described().created_at)
-        return open_stopping(terms, baseline, gate.sharpness_of(terms, baseline, self._evidence(baseline).calibrations))
+        known = self._evidence(baseline, run.spec.bench)
+        return open_stopping(terms, baseline, gate.sharpness_of(terms, baseline, known.calibrations), known.history)
 
     def _check_gate(self, plan: Plan) -> None:
         """Raises what a gate would raise after the measurement, before it: NotFound, Conflict, InvalidInput."""
@@ -206,11 +208,12 @@ class BenchServicer(BenchServiceServicer):
             terms = terms_of(plan.spec.gate, {cell.benchmark: cell.role for cell in card.cells}, time.time())
             noise.check_margins(terms, noise.find_noise(self._store, noise.suite_digest(card.spec)))
 
-    def _evidence(self, baseline: Side) -> gate.Evidence:
+    def _evidence(self, baseline: Side, candidate: BenchSpec) -> gate.Evidence:
         card = baseline.scorecard
         return gate.Evidence(
             noise.find_noise(self._store, noise.suite_digest(card.spec)),
             read_calibrations(self._store, (cell.judge_digest for cell in card.cells if cell.judge_digest)),
+            [self._side(run) for run in candidate.history],
         )
 
     def _note_cost(self, run: OwnedRun) -> None:
@@ -234,7 +237,8 @@ class BenchServicer(BenchServiceServicer):
             return outcome
         candidate = self._side(request.candidate_run)
         outcome.candidate.CopyFrom(candidate.scorecard)
-        outcome.decision.CopyFrom(gate.decide(request.gate, baseline, candidate, self._evidence(baseline)))
+        evidence = self._evidence(baseline, candidate.scorecard.spec)
+        outcome.decision.CopyFrom(gate.decide(request.gate, baseline, candidate, evidence))
         outcome.comparisons.extend(compare(baseline, candidate))
         return outcome
 

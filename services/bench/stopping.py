@@ -4,7 +4,7 @@ What has been sent is finished and recorded; only the sending ends. A start afte
 in the same order, and so comes to the same decision; what a faster machine had already sent beyond it changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lrm_safety.errors import Conflict
@@ -86,9 +86,11 @@ class Stopping:
         return list(drawn.values())
 
 
-def open_stopping(terms: Terms, baseline: Side, sharp: Mapping[str, Sharpness]) -> Stopping:
+def open_stopping(
+    terms: Terms, baseline: Side, sharp: Mapping[str, Sharpness], earlier: Sequence[Side] = ()
+) -> Stopping:
     """`sharp`: role -> how well its judge sees, for those with a calibration."""
-    readings = {role: open_reading(terms, role, baseline, sharp.get(role, PERFECT)) for role in terms.tiers}
+    readings = {role: open_reading(terms, role, baseline, sharp.get(role, PERFECT), earlier) for role in terms.tiers}
     return Stopping(readings, frozenset(terms.required), terms.gate.spend_rest, baseline)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints in a store, and a scripted inference service that deploys them: what the gate's tests build on."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -32,7 +33,7 @@ from tests.bench.scripted import ScriptedInference, comply, refuse
 
 
 def publish(store: ObjectStore, folder: Path, name: str, weights: str, base: str = "") -> Checkpoint:
-    """A checkpoint of one file. Weights that start with "bad" comply with everything."""
+    """A checkpoint of one file. Weights "bad: …" comply with everything, "7: …" where a number ends so."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_text(weights)
     return artefacts.publish(store, "checkpoints", folder, Checkpoint(name=name, lineage=Lineage(base=base)))
@@ -52,7 +53,7 @@ def gate_policy(path: str, **changes: object) -> Policy:
 
 @dataclass
 class DeployingInference(ScriptedInference):
-    """Deploys any checkpoint at once; the bad ones comply, the others refuse."""
+    """Deploys any checkpoint at once; the bad ones comply, the others refuse (`publish`)."""
 
     store: ObjectStore | None = None
     deployed: Counter[str] = field(default_factory=Counter)
@@ -87,4 +88,6 @@ class DeployingInference(ScriptedInference):
         for prompt in request.prompts:
             self.asked[request.endpoint] += 1
             time.sleep(self.delay_s)
-            yield comply(prompt) if weights.startswith(b"bad") else refuse(prompt)
+            ending, colon, _ = weights.decode().partition(": ")
+            is_bad = ending == "bad" or (colon and re.search(rf"{ending}\b", prompt.messages[-1].content))
+            yield comply(prompt) if is_bad else refuse(prompt)
