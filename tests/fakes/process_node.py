@@ -12,6 +12,7 @@ liveness probes, pid namespaces, users, limits of memory and cpu, tokens of serv
 """
 
 import os
+import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class ProcessNode:
         self._pods: dict[str, ProcessPod] = {}
         self._lock = threading.RLock()
         self._addresses: dict[tuple[str, str], str] = {}
-        self._numbers = count(2)
+        self._numbers, self._net = count(2), f"127.{random.randint(64, 250)}.{random.randint(1, 250)}"
         self._over = threading.Event()
         self._has = {**CAPACITY, **self.capacity}
         self._logs = LogServer(self.folder, self._find_log)
@@ -93,7 +94,7 @@ class ProcessNode:
             return "127.0.0.1"
         with self._lock:
             if (namespace, hostname) not in self._addresses:
-                self._addresses[namespace, hostname] = f"127.0.1.{next(self._numbers)}"
+                self._addresses[namespace, hostname] = f"{self._net}.{next(self._numbers)}"
             return self._addresses[namespace, hostname]
 
     def report(self, metadata: Json, status: Json) -> bool:

@@ -45,6 +45,16 @@ def test_it_passes_the_probe_of_real_servers(api: KubernetesApi):
     assert re.search(r"PASS throughput create/get x200 +create \d{2,}/s", said), said
 
 
+def test_two_servers_of_a_machine_share_no_uid(core: client.CoreV1Api, tmp_path: Path):
+    """A node ends a pod's processes by its uid: it must not find those of another test that runs at the same time."""
+    with KubernetesApi() as other:
+        (tmp_path / "other").mkdir()
+        theirs = client.CoreV1Api(config.new_client_from_config(str(other.kubeconfig(tmp_path / "other"))))
+        uids = [{each.metadata.uid for each in one.list_namespace().items} for one in (core, theirs)]
+    assert uids[0]
+    assert not uids[0] & uids[1]
+
+
 def config_map(core: client.CoreV1Api, name: str) -> client.V1ConfigMap:
     return core.create_namespaced_config_map("default", {"metadata": {"name": name}})
 

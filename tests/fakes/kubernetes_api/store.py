@@ -5,6 +5,7 @@ Objects in the store are never changed in place: a writer puts a new one. So a r
 
 import bisect
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -33,7 +34,7 @@ class Store:
         self.compacted = FIRST_REVISION
         self._objects: dict[Resource, dict[Key, Json]] = {}
         self._history: list[Event] = []
-        self._uids = count(1)
+        self._uids, self._life = count(1), str(uuid.uuid4()).rpartition("-")[0]
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Raises 404."""
@@ -58,7 +59,8 @@ class Store:
         return iter(pairs)
 
     def new_uid(self) -> str:
-        return f"00000000-0000-4000-8000-{next(self._uids):012x}"
+        """Like no other of this machine: by it a process node tells its pods' processes from those of other tests."""
+        return f"{self._life}-{next(self._uids):012x}"
 
     def put(self, resource: Resource, made: Json) -> Json:
         """Writes the object with its new resourceVersion; returns it so."""
