@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 
 from lrm_safety import __version__, artefacts, jsonl
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound
-from lrm_safety.nouns import BenchSpec, Checkpoint, Gate, Outcome, RecipeOutcome, RoleDecision
+from lrm_safety.nouns import BenchSpec, Checkpoint, Decision, Gate, Outcome, RecipeOutcome, RoleDecision
 from lrm_safety.store import ObjectStore
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -35,6 +35,11 @@ def sign(outcome: RecipeOutcome, key: Path) -> str:
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
     envelope.sign(CryptoSigner(private))
     return json.dumps(envelope.to_dict(), sort_keys=True)
+
+
+def digest(text: str) -> str:
+    """Of an envelope, byte for byte: what the Decision carries."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,24 @@ def check_subject(store: ObjectStore, subject: str) -> Checkpoint:
     return found
 
 
+def check_decision(store: ObjectStore, text: str, found: Verified) -> bool:
+    """Whether the store has the decision; then it must name this statement and say the same. Raises Corrupt."""
+    key = f"runs/{found.predicate['runs']['decision']}/decision.json"
+    if store.stat(key) is None:
+        return False
+    kept = jsonl.loads(Decision, store.read(key))
+    if kept.statement_digest != digest(text) or _word(kept.outcome) != found.verdict:
+        raise Corrupt(f"{key} is not the decision that was signed: it was made anew, or changed; do not trust it")
+    return True
+
+
 def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
     card, decision = outcome.candidate, outcome.decision
     name, _, digest = card.checkpoint.partition("@")
     if not digest:
         raise InvalidInput(f"{card.run} measured {card.endpoint}, which serves no checkpoint; only those are signed")
     predicate = {
-        "verdict": Outcome.Name(decision.outcome).removeprefix("OUTCOME_"),
+        "verdict": _word(decision.outcome),
         "reasons": list(decision.reasons),
         "roles": [_role(role) for role in decision.roles],
         "waivers": [jsonl.to_dict(waiver) for waiver in decision.waivers],
@@ -114,7 +130,7 @@ def _role(role: RoleDecision) -> dict[str, Any]:
     return {
         "role": role.role,
         "tier": role.tier or "required",
-        "verdict": Outcome.Name(role.outcome).removeprefix("OUTCOME_"),
+        "verdict": _word(role.outcome),
         "margin": role.margin,
         "pairs": found.pairs,
         "unpaired": found.unpaired,
@@ -122,6 +138,10 @@ def _role(role: RoleDecision) -> dict[str, Any]:
         "interval": {"low": found.interval.low, "high": found.interval.high, "level": found.interval.level},
         "method": found.interval.method,
     }
+
+
+def _word(outcome: "Outcome.ValueType") -> str:
+    return Outcome.Name(outcome).removeprefix("OUTCOME_")
 
 
 def _suite_digest(spec: BenchSpec) -> str:

@@ -33,7 +33,9 @@ def gate(  # noqa: PLR0913, PLR0917  an option each
     checkpoint: Annotated[str, typer.Option(help="Gate this one: name (the newest) or name@digest.")] = "",
     policy: Annotated[Path | None, typer.Option(help="How; see k8s/ci/gate.yaml.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the verdict is there.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for junit.xml, summary.md and verdict.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for junit.xml, summary.md and verdict.json, also of an error.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Gate a checkpoint under a policy, or compare two bench runs on the same samples.
@@ -44,13 +46,14 @@ def gate(  # noqa: PLR0913, PLR0917  an option each
     if bool(checkpoint) != bool(policy) or bool(checkpoint) == bool(baseline and candidate):
         raise InvalidInput("expected --checkpoint with --policy, or two bench runs with --margin; see: lrm gate --help")
     if policy:
-        request = GateCheckpointRequest(
-            checkpoint=checkpoint,
-            policy=policies.load(policy),
-            commit=policies.check_commit(settings.commit, "LRM_COMMIT"),
-        )
-        with connected(settings) as clients:
-            decision = _gate_checkpoint(clients, request, wait, out, json)
+        with _ci.errors_into(out, checkpoint):
+            request = GateCheckpointRequest(
+                checkpoint=checkpoint,
+                policy=policies.load(policy),
+                commit=policies.check_commit(settings.commit, "LRM_COMMIT"),
+            )
+            with connected(settings) as clients:
+                decision = _gate_checkpoint(clients, request, wait, out, json)
     else:
         wanted = Gate(margins=dict(_margin(text) for text in margin), alpha=alpha, max_invalid=max_invalid)
         with connected(settings) as clients:

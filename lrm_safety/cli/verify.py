@@ -29,8 +29,10 @@ def verify(
     Exit code: 0 when all of it holds, whatever the verdict is; 3 when anything does not.
     """
     store = open_store(Settings.from_env())
-    found = statement.verify(_read(store, decision), key)
+    text = _read(store, decision)
+    found = statement.verify(text, key)
     made = statement.check_subject(store, found.subject)
+    is_kept = statement.check_decision(store, text, found)
     if checkpoint:
         wanted = artefacts.find(store, "checkpoints", Checkpoint, checkpoint)
         if reference(wanted.name, wanted.digest) != found.subject:
@@ -44,6 +46,8 @@ def verify(
         "subject": f"{found.subject}{' is what you named' if checkpoint else ''}",
         "weights": f"all {len(made.files)} files of the store ({size / 1e6:,.1f} MB) have the bytes that were signed",
         "decision": f"{found.verdict}, {decided}, against {found.predicate['baseline']}",
+        "statement": f"sha256 {statement.digest(text)}, "
+        + ("as the store's decision says" if is_kept else "of which this store has no decision"),
         "waivers": "; ".join(f"{each['what']} by {each['who']}" for each in found.predicate["waivers"]) or "none",
         "not checked": "that the measurement was made honestly: for this you trust who holds the key",
     }

@@ -29,8 +29,8 @@ def as_json(data: ReportData) -> dict[str, Any]:
       - baseline, candidate: {value, low, high, n, invalid, truncated, mean_tokens, invalid_reasons} or null
       - change: {value, low, high, is_worse, is_known}: candidate - baseline in the metric's direction, or null
       - comparison: {pairs, unpaired, worse, better, p_value} or null
-    - gate: {alpha, max_invalid, roles: [{role, outcome, margin, baseline, candidate, worsening, low, high, reason}]}
-      or null; worsening, low and high are positive where the candidate is worse
+    - gate: {alpha, max_invalid, roles: [{role, outcome, margin, baseline, candidate, worsening, low, high, reason}],
+      history, statement_digest} or null; worsening, low and high are positive where the candidate is worse
     - dataset: {name, digest, examples, parts: [{name, read, kept, dropped, licence}], response_tokens} or null
     - training: {run, checkpoint, steps, loss, token_accuracy, tokens_per_s} (last logged step) or null
     """
@@ -131,7 +131,13 @@ def _gate(decision: Decision | None) -> dict[str, Any] | None:
         }
         for role in decision.roles
     ]
-    return {"alpha": _number(decision.gate.alpha), "max_invalid": _number(decision.gate.max_invalid), "roles": roles}
+    return {
+        "alpha": _number(decision.gate.alpha),
+        "max_invalid": _number(decision.gate.max_invalid),
+        "roles": roles,
+        "history": list(decision.history),
+        "statement_digest": decision.statement_digest,
+    }
 
 
 def _dataset(dataset: Dataset | None) -> dict[str, Any] | None:

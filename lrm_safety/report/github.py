@@ -123,7 +123,9 @@ def _gate(decision: Decision | None) -> str:
         for role in decision.roles
     ]
     rule = f"One-sided error rate α = {decision.gate.alpha:g}; invalid share allowed {decision.gate.max_invalid:.1%}."
-    return f"## Gate\n\n{_table(heads, lines)}\n\n{rule} Worsening is positive where the trained model is worse."
+    signed = f" Signed statement: sha256 `{_code(decision.statement_digest)}`." if decision.statement_digest else ""
+    says = f"{rule} Worsening is positive where the trained model is worse.{signed}"
+    return f"## Gate\n\n{_table(heads, lines)}\n\n{says}"
 
 
 def _training(metrics: list[TrainingMetrics]) -> str:

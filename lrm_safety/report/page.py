@@ -142,6 +142,7 @@ def _facts(outcome: RecipeOutcome, dataset: Dataset | None) -> list[tuple[str, s
     """The header's lines of name and value."""
     baseline, candidate = baseline_of(outcome), candidate_of(outcome)
     measured = [card for card in (baseline, candidate) if card]
+    is_signed = bool(outcome.decision.statement_digest)
     facts = [
         ("Base", wording.model_name(baseline)),
         ("Trained", wording.model_name(candidate)),
@@ -150,6 +151,7 @@ def _facts(outcome: RecipeOutcome, dataset: Dataset | None) -> list[tuple[str, s
         ("Measured", wording.moment(max((card.created_at for card in measured), default=0))),
         ("Bench time", wording.duration(sum(card.seconds for card in measured)) if measured else ""),
         ("Run", outcome.run),
+        ("Signed statement", f"sha256 {outcome.decision.statement_digest[:16]}…" if is_signed else ""),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -199,6 +201,7 @@ def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:
         "dataset": outcome.dataset,
         "training_run": outcome.training_run,
         "checkpoint": outcome.checkpoint,
+        "statement_digest": outcome.decision.statement_digest,
         **{f"{name.lower()}_bench_run": card.run for name, card in cards if card},
         **{f"{name.lower()}_checkpoint": card.checkpoint for name, card in cards if card},
         **{f"{name.lower()}_weights_digest": card.weights_digest for name, card in cards if card},

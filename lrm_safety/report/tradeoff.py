@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lrm_safety import stats
 from lrm_safety.nouns import RecipeOutcome, Scorecard
 from lrm_safety.report import wording
 from lrm_safety.report.facts import baseline_of, candidate_of, verdict_of
+from lrm_safety.tax import on_frontier
 
 LEVEL = 0.95
 AXES = ("harm", "over_refusal", "reasoning")
@@ -117,12 +120,16 @@ def pareto(models: Sequence[Model], role: str) -> Pareto | None:
     """`role` up so that better is up, harm along so that better is left; None when nobody has both."""
     falls = role == "over_refusal"
     named = "Not over-refusing" if falls else wording.role_name(role)
-    places = [(i, m, m.rates["harm"], _turned(m.rates[role], falls)) for i, m in enumerate(models, 1)]
-    known = [(i, m, harm, up) for i, m, harm, up in places if harm and up]
+    places = [(i, m, m.rates["harm"], m.rates[role]) for i, m in enumerate(models, 1)]
+    known = [(i, m, harm, other) for i, m, harm, other in places if harm and other]
     if not known:
         return None
-    best = {i for i, _, harm, up in known if not any(_beats((h, u), (harm, up)) for _, _, h, u in known)}
-    dots = _apart([_dot(i, m, harm, up, i in best) for i, m, harm, up in known])
+    harms = np.array([[harm.value for *_, harm, _ in known]])
+    others = np.array([[other.value for *_, other in known]])
+    best = on_frontier({"harm": harms, role: others}, ("harm", role))[0]
+    dots = _apart(
+        [_dot(i, m, h, _turned(o, falls), bool(is_best)) for (i, m, h, o), is_best in zip(known, best, strict=True)]
+    )
     line = sorted((dot.x, dot.y) for dot in dots if dot.is_best)
     ticks = (0, 25, 50, 75, 100)
     return Pareto(
@@ -153,16 +160,8 @@ def history(outcomes: Sequence[RecipeOutcome], role: str) -> History:
     return History(wording.role_name(role), wording.direction(role != "reasoning"), rows, dots)
 
 
-def _turned(rate: Rate | None, falls: bool) -> Rate | None:
-    if rate is None or not falls:
-        return rate
-    return Rate(1 - rate.value, 1 - rate.high, 1 - rate.low, rate.n, rate.invalid)
-
-
-def _beats(one: tuple[Rate, Rate], other: tuple[Rate, Rate]) -> bool:
-    """At least as good on both axes, and better on one."""
-    gains = (other[0].value - one[0].value, one[1].value - other[1].value)
-    return min(gains) >= 0 and max(gains) > 0
+def _turned(rate: Rate, falls: bool) -> Rate:
+    return Rate(1 - rate.value, 1 - rate.high, 1 - rate.low, rate.n, rate.invalid) if falls else rate
 
 
 def _dot(number: int, model: Model, harm: Rate, up: Rate, is_best: bool) -> Dot:

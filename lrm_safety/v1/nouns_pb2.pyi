@@ -2222,11 +2222,14 @@ class Decision(google.protobuf.message.Message):
     SAVED_FIELD_NUMBER: builtins.int
     WAIVERS_FIELD_NUMBER: builtins.int
     HISTORY_FIELD_NUMBER: builtins.int
+    STATEMENT_DIGEST_FIELD_NUMBER: builtins.int
     run: builtins.str
     outcome: global___Outcome.ValueType
     baseline_run: builtins.str
     candidate_run: builtins.str
     created_at: builtins.float
+    statement_digest: builtins.str
+    """sha256 of the signed statement as it is kept; empty = unsigned"""
     @property
     def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RoleDecision]: ...
     @property
@@ -2257,9 +2260,10 @@ class Decision(google.protobuf.message.Message):
         saved: global___Savings | None = ...,
         waivers: collections.abc.Iterable[global___Waiver] | None = ...,
         history: collections.abc.Iterable[builtins.str] | None = ...,
+        statement_digest: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["gate", b"gate", "saved", b"saved"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "history", b"history", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run", "saved", b"saved", "waivers", b"waivers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline_run", b"baseline_run", "candidate_run", b"candidate_run", "created_at", b"created_at", "gate", b"gate", "history", b"history", "outcome", b"outcome", "reasons", b"reasons", "roles", b"roles", "run", b"run", "saved", b"saved", "statement_digest", b"statement_digest", "waivers", b"waivers"]) -> None: ...
 
 global___Decision = Decision
 

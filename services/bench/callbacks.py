@@ -3,12 +3,15 @@
     callbacks/<run>/<digest>.json    somebody is to be told when the run has ended
     told/<run>/<digest>              what they were told
 
-At least once, again with growing pauses for a day; who is told twice can know it by X-Lrm-Delivery.
+At least once, again with growing pauses for a day; who is told twice can know it by X-Lrm-Delivery. A few are told at
+once, in threads of their own, so that who answers slowly holds up no scan and no other.
 """
 
 import hashlib
 import json
+import queue
 import random
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +28,7 @@ from services.bench.signatures import HEADER, sign
 
 PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
 GIVE_UP_S = 86_400.0
+AT_ONCE = 4
 TIMEOUT = urllib3.Timeout(connect=5.0, read=10.0)
 PASSING = (408, 425, 429)  # as every 5xx: it may be better next time
 GITHUB_STATES = {"PASS": "success", "BLOCK": "failure"}
@@ -36,6 +40,9 @@ class Courier:
         self._store, self._settings = store, settings
         self._http = urllib3.PoolManager(retries=False, timeout=TIMEOUT)
         self._pauses: dict[str, tuple[float, float]] = {}  # key -> not before, next pause
+        self._due: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._taken: set[str] = set()  # keys that are due or being told
+        self._tellers: list[threading.Thread] = []
 
     def note(self, run: Run, callbacks: Iterable[Callback], commit: str) -> None:
         """These are told when the run has ended: once, unless it ended without a verdict and was asked for again."""
@@ -49,13 +56,31 @@ class Courier:
                 self._store.create(f"callbacks/{run.id}/{digest}.json", jsonl.dumps(callback).encode())
 
     def deliver(self) -> None:
-        """What is due. Costs one list where nobody waits."""
+        """Hands over what is due, and waits for none of it. Costs one list where nobody waits."""
         for key in list(self._store.list("callbacks/")):
-            if self._pauses.get(key, (0.0, 0.0))[0] <= time.monotonic():
-                try:
-                    self._attend(key)
-                except LrmError as error:
-                    log.warning("callback_put_off", key=key, error=str(error))
+            if key not in self._taken and self._pauses.get(key, (0.0, 0.0))[0] <= time.monotonic():
+                self._taken.add(key)
+                self._due.put(key)
+                if len(self._tellers) < AT_ONCE:
+                    self._tellers.append(threading.Thread(target=self._tell_for_ever, name="callbacks", daemon=True))
+                    self._tellers[-1].start()
+
+    def wait(self) -> None:
+        """Until all that was handed over has been attended to."""
+        while self._taken:
+            time.sleep(0.01)
+
+    def _tell_for_ever(self) -> None:
+        while True:
+            key = self._due.get()
+            try:
+                self._attend(key)
+            except LrmError as error:
+                log.warning("callback_put_off", key=key, error=str(error))
+            except Exception as crash:  # a defect must not end the telling for good
+                log.error("callback_crashed", key=key, exc_info=crash)
+            finally:
+                self._taken.discard(key)
 
     def _attend(self, key: str) -> None:
         _, id_, name = key.split("/")

@@ -12,11 +12,17 @@ from lrm_safety.store import ObjectStore
 
 
 def keep(store: ObjectStore, settings: Settings, outcome: RecipeOutcome, is_whole: bool = True) -> None:
-    """Writes it under `outcome.run`. Raises NotFound or InvalidInput for a key that cannot sign."""
+    """Writes it under `outcome.run`, with the digest of its signed statement.
+
+    Raises NotFound or InvalidInput for a key that cannot sign.
+    """
     root = f"runs/{outcome.run}"
+    outcome.decision.statement_digest = ""
     is_signed = settings.signing_key is not None and "@" in outcome.candidate.checkpoint and outcome.decision.roles
     if settings.signing_key is not None and is_signed:
-        store.write(f"{root}/{statement.FILE}", statement.sign(outcome, settings.signing_key).encode())
+        signed = statement.sign(outcome, settings.signing_key)
+        store.write(f"{root}/{statement.FILE}", signed.encode())
+        outcome.decision.statement_digest = statement.digest(signed)
     else:
         store.delete(f"{root}/{statement.FILE}")  # of an earlier decision
     store.write(f"{root}/decision.json", jsonl.dumps(outcome.decision).encode())

@@ -1,6 +1,7 @@
 """Who is told of a verdict: real HTTP servers hear it once, whatever goes wrong before; and no sample."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from lrm_safety.store import ObjectStore
 from services.bench import callbacks
 from services.bench.callbacks import Courier
 from services.bench.signatures import is_signed
+from tests.bench.test_evaluate import wait_for
 
 COMMIT = "c" * 40
 TEXT = "what a model said"
@@ -72,6 +74,11 @@ def courier(store: ObjectStore, settings: Settings, heard: Heard, monkeypatch: p
     return Courier(store, told)
 
 
+def deliver(courier: Courier) -> None:
+    courier.deliver()
+    courier.wait()
+
+
 def a_run(store: ObjectStore, outcome: "Outcome.ValueType", state: "RunState.ValueType" = 3) -> Run:
     run = Run(id="gate-1", kind="gate", state=state, updated_at=time.time())
     run.spec.CopyFrom(RunSpec(gate=GateSpec(checkpoint="tuned@1", baseline="base@1")))
@@ -96,21 +103,21 @@ def test_github_hears_a_commit_status(
 ) -> None:
     run = a_run(store, outcome, state)
     courier.note(run, [Callback(github="acme/models")], COMMIT)
-    courier.deliver()
+    deliver(courier)
     ((path, headers, body),) = heard.requests
     said = json.loads(body)
     assert path == f"/repos/acme/models/statuses/{COMMIT}"
     assert headers["Authorization"] == "Bearer token"
     assert (said["state"], said["context"]) == (expected, "lrm-safety/tuned")
     assert len(said["description"]) <= 140
-    courier.deliver()
+    deliver(courier)
     assert len(heard.requests) == 1
 
 
 def test_a_webhook_hears_numbers_and_no_text_signed(courier: Courier, store: ObjectStore, heard: Heard) -> None:
     run = a_run(store, BLOCK)
     courier.note(run, [Callback(url=f"{heard.url}/hook")], "")
-    courier.deliver()
+    deliver(courier)
     ((path, headers, body),) = heard.requests
     assert path == "/hook"
     assert "Authorization" not in headers
@@ -130,12 +137,12 @@ def test_it_is_tried_again_and_told_once(
     asked = [Callback(url=heard.url)]
     for _ in range(3):
         courier.note(run, asked, "")
-        courier.deliver()
+        deliver(courier)
     assert len(heard.requests) == 3
-    Courier(store, settings).deliver()  # another process goes on: the memory is the store
+    deliver(Courier(store, settings))  # another process goes on: the memory is the store
     assert len(heard.requests) == 4
     courier.note(run, asked, "")
-    courier.deliver()
+    deliver(courier)
     assert len(heard.requests) == 4
     assert len({headers["X-Lrm-Delivery"] for _, headers, _ in heard.requests}) == 1
     assert not list(store.list("callbacks/"))
@@ -144,7 +151,7 @@ def test_it_is_tried_again_and_told_once(
 def test_pauses_grow(courier: Courier, store: ObjectStore, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "PAUSE_S", 30.0)
     courier.note(a_run(store, PASS), [Callback(url="http://127.0.0.1:9/nobody")], "")
-    courier.deliver()
+    deliver(courier)
     ((not_before, pause_s),) = courier._pauses.values()
     assert pause_s == 60
     assert not_before > time.monotonic() + 20
@@ -159,14 +166,14 @@ def test_what_will_never_be_taken_is_given_up(courier: Courier, store: ObjectSto
     ):
         heard.statuses = statuses
         courier.note(run, [callback], "")
-        courier.deliver()
-        courier.deliver()
+        deliver(courier)
+        deliver(courier)
     assert [path for path, _, _ in heard.requests] == ["/gone", "/moved"]
     assert not list(store.list("callbacks/"))
     run.updated_at -= callbacks.GIVE_UP_S
     store.write("runs/gate-1/state.json", jsonl.dumps(run).encode())
     courier.note(run, [Callback(url="http://127.0.0.1:9/nobody")], "")
-    courier.deliver()
+    deliver(courier)
     assert not list(store.list("callbacks/"))
 
 
@@ -175,11 +182,24 @@ def test_nobody_hears_of_a_run_that_goes_on_and_of_one_asked_again_twice(
 ) -> None:
     asked = [Callback(url=heard.url)]
     courier.note(a_run(store, PASS, RUNNING), asked, "")
-    courier.deliver()
+    deliver(courier)
     assert not heard.requests
     failed = a_run(store, PASS, FAILED)
-    courier.deliver()
+    deliver(courier)
     courier.note(failed, asked, "")  # asked for again after it failed, it may end with a verdict
     a_run(store, PASS, DONE)
-    courier.deliver()
+    deliver(courier)
     assert [json.loads(body)["verdict"] for _, _, body in heard.requests] == ["ERROR", "PASS"]
+
+
+def test_who_answers_slowly_holds_up_no_scan_and_no_other(courier: Courier, store: ObjectStore, heard: Heard) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        asked = [Callback(url=f"http://127.0.0.1:{silent.getsockname()[1]}/{n}") for n in range(callbacks.AT_ONCE - 1)]
+        courier.note(a_run(store, PASS), [*asked, Callback(url=heard.url)], "")
+        for _ in range(3):
+            courier.deliver()  # as often as it scans: each is told once at a time
+        wait_for(lambda: heard.requests)
+        assert len(list(store.list("callbacks/"))) >= len(asked), "the slow ones had been waited for"
+        assert len(courier._tellers) <= callbacks.AT_ONCE
+    courier.wait()
+    assert len(heard.requests) == 1

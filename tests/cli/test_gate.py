@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -91,6 +92,8 @@ def test_ci_gets_a_verdict_it_can_act_on(
     assert "PASS" in (out / "summary.md").read_text()
     verdict = json.loads((out / "verdict.json").read_text())
     assert (verdict["verdict"], verdict["candidate"]["checkpoint"]) == ("PASS", named(good))
+    assert verdict["gate"]["statement_digest"] == sha256((out / "decision.dsse.json").read_bytes()).hexdigest()
+    assert verdict["gate"]["statement_digest"] in (out / "summary.md").read_text()
     assert "trick number" not in "".join(file.read_text() for file in out.iterdir())  # no sample leaves
     _verified(verdict["run"], out, tmp_path, store, good)
 
@@ -100,13 +103,22 @@ def _verified(run: str, out: Path, keys: Path, store: ObjectStore, made: Checkpo
     for what in (run, str(out / "decision.dsse.json")):
         code, said = here("verify", what, "--key", public, "--checkpoint", "tuned")
         assert code == 0, said
-        assert named(made) in said and "PASS" in said
+        assert named(made) in said and "PASS" in said and "as the store's decision says" in said
     assert json.loads(here("verify", run, "--key", public, "--json")[1])["verdict"] == "PASS"
     code, said = here("verify", run, "--key", public, "--checkpoint", "base")
     assert (code, "the decision is about tuned@" in said) == (3, True)
     make_keys(keys, "other")
     code, said = here("verify", run, "--key", str(keys / "other.pub"))
     assert (code, "signed with another" in said) == (3, True)
+    kept = f"runs/{run}/decision.json"
+    forged, before = json.loads(store.read(kept)), store.read(kept)
+    for field, value in (("outcome", 2), ("statement_digest", "0" * 64)):
+        store.write(kept, json.dumps({**forged, field: value}).encode())
+        code, said = here("verify", run, "--key", public)
+        assert (code, "is not the decision that was signed" in said) == (3, True)
+    store.delete(kept)
+    assert "this store has no decision" in here("verify", run, "--key", public)[1]
+    store.write(kept, before)
     store.write(f"checkpoints/tuned/{made.digest}/model.safetensors", b"other weights")
     code, said = here("verify", run, "--key", public)
     assert (code, "has other bytes" in said) == (3, True)
@@ -141,6 +153,25 @@ def test_too_few_samples_end_with_2(
     path.write_text(yaml.safe_dump(jsonl.to_dict(asked)))
     code, said = here("gate", "--checkpoint", "tuned", "--policy", str(path), "--wait")
     assert (code, "INCONCLUSIVE" in said) == (2, True)
+
+
+def test_without_a_verdict_ci_is_told_why(
+    lrm: Lrm, policy: Path, base: Checkpoint, store: ObjectStore, tmp_path: Path
+) -> None:
+    """The engine of the checkpoint fails; what an earlier gate left in the folder goes."""
+    out = tmp_path / "verdict"
+    out.mkdir()
+    (out / "decision.dsse.json").write_text("of another checkpoint")
+    bad = publish(store, tmp_path / "bad", "tuned", "broken", named(base))
+    store.delete(f"checkpoints/tuned/{bad.digest}/model.safetensors")
+    code, said = here("gate", "--checkpoint", named(bad), "--policy", str(policy), "--wait", "--out", str(out))
+    assert code == 3
+    suite = ElementTree.parse(out / "junit.xml").getroot()[0]
+    assert (suite.get("name"), suite.get("tests"), suite.get("errors")) == (f"lrm-safety {named(bad)}", "1", "1")
+    (error,) = suite.iter("error")
+    assert error.get("message") == said
+    assert json.loads((out / "verdict.json").read_text())["verdict"] == "ERROR"
+    assert sorted(file.name for file in out.iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def recipe_outcome() -> RecipeOutcome:
     decision = Decision(
         outcome=Outcome.OUTCOME_BLOCK, roles=roles, reasons=reasons, gate=gate, created_at=WHEN, run="recipe-1"
     )
+    decision.statement_digest = "5e" * 32
     return RecipeOutcome(
         run="recipe-0f1e2d3c4b5a6978",
         recipe=recipe(),
