@@ -5,12 +5,21 @@ from typing import Annotated
 import typer
 
 from lrm_safety.cli._live import LiveStages
-from lrm_safety.cli._output import AsJson, print_json, print_table
+from lrm_safety.cli._output import AsJson, errors, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import BenchSpec, GetScorecardRequest, MeasureNoiseRequest, Noise, RunBenchmarksRequest
+from lrm_safety.nouns import (
+    BenchSpec,
+    CompareScorecardsRequest,
+    Comparison,
+    GetScorecardRequest,
+    MeasureNoiseRequest,
+    Noise,
+    RunBenchmarksRequest,
+)
 from lrm_safety.pipeline import follow
+from lrm_safety.report import wording
 from lrm_safety.settings import Settings
 
 
@@ -18,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Measure the measurement.")
     group.callback()(_keep_as_group)
     group.command("noise", epilog="Example: lrm bench noise bench-1f… --repeats 3")(noise)
+    group.command("compare", epilog="Example: lrm bench compare bench-1f… bench-2a…")(compare)
     app.add_typer(group, name="bench")
 
 
@@ -34,6 +44,37 @@ def noise(
         print_json(found)
     else:
         print_table(("role", "samples", "measured twice", "flips", "noise floor"), _rows(found), "nothing to compare")
+
+
+def compare(
+    baseline: Annotated[str, typer.Argument(help="A bench run.")],
+    candidate: Annotated[str, typer.Argument(help="Another, on the same samples.")],
+    json: AsJson = False,
+) -> None:
+    """What changed between two runs on the same samples; decides nothing. In points, positive = worse."""
+    request = CompareScorecardsRequest(baseline_run=baseline, candidate_run=candidate)
+    with connected(Settings.from_env()) as clients:
+        found = rpc(clients.bench.CompareScorecards, request).comparisons
+    if json:
+        print_json(found)
+        return
+    heads = ("benchmark", "attack", "judge", "pairs", "worse", "better", "worsening", "p", "Holm", "detectable")
+    print_table(heads, map(_compared, found), "the two runs have no benchmark, attack and judge in common")
+    errors.print(wording.TESTS)
+
+
+def _compared(made: Comparison) -> tuple[str, ...]:
+    ends = f"[{wording.points(made.interval.low)}, {wording.points(made.interval.high)}]"
+    return (
+        *map(wording.plain, (made.benchmark, made.attack, made.judge)),
+        f"{made.pairs:,}",
+        f"{made.worse:,}",
+        f"{made.better:,}",
+        f"{wording.points(made.difference)} {ends}" if made.pairs else wording.NOTHING,
+        wording.p_value(made.p_value) if made.pairs else wording.NOTHING,
+        wording.adjusted(made),
+        wording.detectable(made),
+    )
 
 
 def _repeated(clients: Clients, run: str, repeats: int) -> str:

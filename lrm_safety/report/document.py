@@ -28,7 +28,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
     - cells: [{role, benchmark, attack, judge, metric, lower_is_better, baseline, candidate, change, comparison}]
       - baseline, candidate: {value, low, high, n, invalid, truncated, mean_tokens, invalid_reasons} or null
       - change: {value, low, high, is_worse, is_known}: candidate - baseline in the metric's direction, or null
-      - comparison: {pairs, unpaired, worse, better, p_value} or null
+      - comparison: {pairs, unpaired, worse, better, p_value, p_adjusted, detectable} or null
     - gate: {alpha, max_invalid, roles: [{role, outcome, margin, baseline, candidate, worsening, low, high, reason}],
       history, statement_digest} or null; worsening, low and high are positive where the candidate is worse
     - dataset: {name, digest, examples, parts: [{name, read, kept, dropped, licence}], response_tokens} or null
@@ -111,6 +111,8 @@ def _flips(comparison: Comparison | None) -> dict[str, Any] | None:
         "worse": comparison.worse,
         "better": comparison.better,
         "p_value": _number(comparison.p_value),
+        "p_adjusted": _number(comparison.p_adjusted) if comparison.HasField("p_adjusted") else None,
+        "detectable": _number(comparison.detectable) if comparison.HasField("detectable") else None,
     }
 
 

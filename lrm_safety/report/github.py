@@ -88,7 +88,7 @@ def _footnote(rows: list[Row]) -> str:
 
 
 def _comparisons(rows: list[Row]) -> str:
-    heads = ("Benchmark", "Attack", "Judge", "Pairs", "Unpaired", "Got worse", "Got better", "McNemar p")
+    heads = ("Benchmark", "Attack", "Judge", "Pairs", "Unpaired", "Got worse", "Got better", "p", "Holm", "Detectable")
     lines = [
         (
             _text(row.benchmark),
@@ -99,11 +99,13 @@ def _comparisons(rows: list[Row]) -> str:
             f"{c.worse:,}",
             f"{c.better:,}",
             wording.p_value(c.p_value) if c.pairs else wording.NOTHING,
+            wording.adjusted(c),
+            wording.detectable(c),
         )
         for row in rows
         if (c := row.comparison)
     ]
-    return f"## Same samples, both models\n\n{_table(heads, lines)}" if lines else ""
+    return f"## Same samples, both models\n\n{_table(heads, lines)}\n\n{wording.TESTS}" if lines else ""
 
 
 def _gate(decision: Decision | None) -> str:

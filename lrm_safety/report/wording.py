@@ -4,11 +4,15 @@ import math
 import re
 from datetime import UTC, datetime
 
-from lrm_safety.nouns import Cell, Scorecard
+from lrm_safety.nouns import Cell, Comparison, Scorecard
 from lrm_safety.report.facts import Change
 
 NOTHING = "–"
 METRICS = {"asr": "attack success rate", "over_refusal_rate": "over-refusal rate", "accuracy": "accuracy"}
+TESTS = (
+    "p: two-sided; McNemar's exact test, or by permuting signs where samples come in families or are graded. Holm: "
+    "corrected for all rows. Detectable: the change in points that so many pairs show four times of five."
+)
 ROLE_NAMES = {"harm": "Harm", "over_refusal": "Over-refusal", "reasoning": "Reasoning", "utility": "Utility"}
 # Control characters, and the marks that reorder the text around them.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
@@ -54,6 +58,15 @@ def change_interval(change: Change | None) -> str:
 
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def adjusted(comparison: Comparison) -> str:
+    return p_value(comparison.p_adjusted) if comparison.HasField("p_adjusted") else NOTHING
+
+
+def detectable(comparison: Comparison) -> str:
+    """In percentage points."""
+    return margin(comparison.detectable) if comparison.HasField("detectable") else NOTHING
 
 
 def count(cell: Cell | None, field: str) -> str:

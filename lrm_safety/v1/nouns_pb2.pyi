@@ -2109,6 +2109,8 @@ class Comparison(google.protobuf.message.Message):
     DIFFERENCE_FIELD_NUMBER: builtins.int
     INTERVAL_FIELD_NUMBER: builtins.int
     P_VALUE_FIELD_NUMBER: builtins.int
+    P_ADJUSTED_FIELD_NUMBER: builtins.int
+    DETECTABLE_FIELD_NUMBER: builtins.int
     benchmark: builtins.str
     attack: builtins.str
     role: builtins.str
@@ -2123,7 +2125,11 @@ class Comparison(google.protobuf.message.Message):
     candidate: builtins.float
     difference: builtins.float
     p_value: builtins.float
-    """McNemar exact, two-sided"""
+    """two-sided: McNemar exact, or by sign permutation of units with several pairs, graded outcomes"""
+    p_adjusted: builtins.float
+    """by Holm, among the comparisons of the same two runs"""
+    detectable: builtins.float
+    """The worsening that so many pairs show four times of five, were as many of them to differ; unset: none, or graded."""
     @property
     def interval(self) -> global___Interval: ...
     def __init__(
@@ -2142,9 +2148,15 @@ class Comparison(google.protobuf.message.Message):
         difference: builtins.float = ...,
         interval: global___Interval | None = ...,
         p_value: builtins.float = ...,
+        p_adjusted: builtins.float | None = ...,
+        detectable: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["interval", b"interval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attack", b"attack", "baseline", b"baseline", "benchmark", b"benchmark", "better", b"better", "candidate", b"candidate", "difference", b"difference", "interval", b"interval", "judge", b"judge", "p_value", b"p_value", "pairs", b"pairs", "role", b"role", "unpaired", b"unpaired", "worse", b"worse"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_detectable", b"_detectable", "_p_adjusted", b"_p_adjusted", "detectable", b"detectable", "interval", b"interval", "p_adjusted", b"p_adjusted"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_detectable", b"_detectable", "_p_adjusted", b"_p_adjusted", "attack", b"attack", "baseline", b"baseline", "benchmark", b"benchmark", "better", b"better", "candidate", b"candidate", "detectable", b"detectable", "difference", b"difference", "interval", b"interval", "judge", b"judge", "p_adjusted", b"p_adjusted", "p_value", b"p_value", "pairs", b"pairs", "role", b"role", "unpaired", b"unpaired", "worse", b"worse"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_detectable", b"_detectable"]) -> typing.Literal["detectable"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_p_adjusted", b"_p_adjusted"]) -> typing.Literal["p_adjusted"] | None: ...
 
 global___Comparison = Comparison
 

@@ -1,4 +1,4 @@
-"""Two runs on the same samples: paired differences, turned so that positive is worse, with interval and McNemar."""
+"""Two runs on the same samples: paired differences, turned so that positive is worse, with interval and test."""
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +81,9 @@ def compare(baseline: Side, candidate: Side, level: float = LEVEL) -> list[Compa
         made = summarise(pair(baseline, candidate, cell_key(cell)), level)
         made.benchmark, made.attack, made.judge = cell.benchmark, cell.attack, cell.judge
         compared.append(made)
+    tested = [each for each in compared if each.pairs]
+    for made, adjusted in zip(tested, stats.holm([each.p_value for each in tested]), strict=True):
+        made.p_adjusted = adjusted
     return compared
 
 
@@ -116,14 +119,13 @@ def summarise(pairs: Pairs, level: float) -> Comparison:
     sign = 1 if METRICS[pairs.role].lower_is_better else -1
     differences = [sign * (after - before) for before, after in zip(pairs.baseline, pairs.candidate, strict=True)]
     worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    made = Comparison(
-        role=pairs.role,
-        pairs=len(differences),
-        unpaired=pairs.unpaired,
-        worse=worse,
-        better=better,
-        p_value=stats.mcnemar(worse, better),
-    )
+    made = Comparison(role=pairs.role, pairs=len(differences), unpaired=pairs.unpaired, worse=worse, better=better)
+    units, is_binary = len(set(pairs.units)), set(differences) <= {-1.0, 0.0, 1.0}
+    is_plain = is_binary and units == len(differences)
+    made.p_value = stats.mcnemar(worse, better) if is_plain else stats.permutation(differences, pairs.units)
+    least = stats.detectable(units, (worse + better) / max(1, len(differences)), (1 - level) / 2)
+    if is_binary and least is not None:
+        made.detectable = least
     estimate = stats.difference(differences, pairs.units, level)
     if estimate is not None:
         made.baseline, made.candidate = _mean(pairs.baseline), _mean(pairs.candidate)

@@ -33,6 +33,8 @@ def reason_of(found: Finding, terms: Terms, margin: float, sharp: Sharpness) -> 
     parts = [_numbers(found.comparison, terms, margin)]
     if terms.gate.method == SEQUENTIAL:
         parts.append(f"{found.read} of {found.planned} samples read in the drawn order")
+    if found.shown is Shown.OPEN and found.comparison.HasField("detectable"):
+        parts.append(_detectable(found.comparison))
     if sharp != PERFECT:
         parts.append(_corrected(found.comparison, margin, sharp))
     if found.worst is not None:
@@ -85,6 +87,14 @@ def _numbers(made: Comparison, terms: Terms, margin: float) -> str:
         f"{made.baseline:.1%} → {made.candidate:.1%}, worsening {_points(made.difference)} points "
         f"[{_points(ends.low)}, {_points(ends.high)}] {level}, "
         f"margin {100 * margin:.1f}, {made.pairs} pairs, {made.unpaired} unpaired"
+    )
+
+
+def _detectable(made: Comparison) -> str:
+    differing = (made.worse + made.better) / made.pairs
+    return (
+        f"{made.pairs} pairs, {differing:.0%} of them differing, read once, show a worsening of "
+        f"{100 * made.detectable:.1f} points four times of five"
     )
 
 

@@ -1,10 +1,12 @@
 """The gate as a table: pass, block, inconclusive, too many invalid, missing roles; and which runs are comparable."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lrm_safety import stats
 from lrm_safety.errors import Conflict, InvalidInput
 from lrm_safety.nouns import (
     BenchmarkSpec,
@@ -176,6 +178,34 @@ def test_comparisons_by_hand() -> None:
     assert (second.judge, second.difference, second.p_value) == ("second", 0, 1.0)
     assert (third.worse, third.better, third.difference) == (2, 1, pytest.approx(1 / 3))
     assert fourth.pairs == 3
+    assert [each.p_adjusted for each in (first, second, third, fourth)] == [1.0] * 4
+
+
+def test_families_and_grades_are_tested_by_permutation_and_many_tests_are_corrected() -> None:
+    """Ten samples in two families, all worse: signs of two families agree in half of the cases. By McNemar 2/1024."""
+    before = side("a", {"harm": rate(0, 10), "reasoning": rate(12, 12)})
+    after = side("b", {"harm": rate(10, 10), "reasoning": rate(3, 12)})
+    for each in (before, after):
+        seen = each.seen["harm_set", "none", "first"]
+        seen.update(
+            {key: replace(value, unit=f"family {number % 2}") for number, (key, value) in enumerate(seen.items())}
+        )
+    harm, _, sums, _ = compare(before, after)
+    assert harm.p_value == pytest.approx(0.5)
+    assert sums.p_value == pytest.approx(2 / 2**9)
+    assert (harm.p_adjusted, sums.p_adjusted) == (1.0, pytest.approx(4 * 2 / 2**9))
+    assert not harm.HasField("detectable")  # two families show nothing
+    assert sums.detectable == stats.detectable(12, 9 / 12, 0.025)
+    graded = compare(side("a", {"harm": [0.5] * 8}), side("b", {"harm": [0.75] * 8}))[0]
+    assert (graded.p_value, graded.HasField("detectable")) == (pytest.approx(2 / 2**8), False)
+
+
+def test_too_little_data_says_what_it_would_show() -> None:
+    after = side("b", {"harm": [*rate(0, 6), *rate(7, 54)]})
+    decision = decide(Gate(margins={"harm": 0.05}), side("a", {"harm": rate(6, 60)}), after)
+    assert decision.outcome == OPEN
+    assert "60 pairs, 22% of them differing, read once, show a worsening of" in decision.reasons[0]
+    assert decision.roles[0].comparison.detectable == stats.detectable(60, 13 / 60, 0.05)
 
 
 def test_a_bad_candidate_seldom_passes() -> None:

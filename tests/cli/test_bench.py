@@ -22,16 +22,34 @@ def moody(prompt: Prompt) -> Completion:
     return comply(prompt) if flips else refuse(prompt)
 
 
-def test_noise(
-    stage: Stage,  # noqa: F811
-    harm_file: Callable[[int], str],  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture(autouse=True)
+def _connected(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     @contextmanager
     def connected(settings: Settings) -> Iterator[Clients]:
         yield stage.clients
 
     monkeypatch.setattr(bench, "connected", connected)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_compare(stage: Stage, harm_file: Callable[[int], str]) -> None:  # noqa: F811
+    spec = harm_spec(harm_file(40))
+    base = stage.measure(spec).run
+    stage.inference.script = lambda prompt: (
+        comply(prompt) if number(prompt.messages[-1].content) < 10 else refuse(prompt)
+    )
+    spec.endpoint = "tuned"
+    tuned = stage.measure(spec).run
+    done = CliRunner().invoke(app, ["bench", "compare", base, tuned])
+    assert done.exit_code == 0, done.exception
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("strongreject")]
+    assert row[:7] == ["strongreject", "none", "refusal", "40", "10", "0", "+25.0"]
+    assert row[-3:] == ["0.002", "0.002", "21.5"]  # 2 / 2^10; z = 1.96, 0.84; 40 pairs, a quarter of which differ
+    asked = CliRunner().invoke(app, ["bench", "compare", base, tuned, "--json"])
+    assert '"worse": 10' in asked.stdout
+
+
+def test_noise(stage: Stage, harm_file: Callable[[int], str]) -> None:  # noqa: F811
     stage.inference.script = moody
     run = stage.measure(harm_spec(harm_file(20))).run
     done = CliRunner().invoke(app, ["bench", "noise", run, "--repeats", "3", "--json"])

@@ -173,6 +173,7 @@ def comparison(benchmark: str, attack: str, role: str, judge: str, n: int, base:
         benchmark=benchmark, attack=attack, role=role, judge=judge, pairs=n, unpaired=2, worse=worse, better=better,
         baseline=base, candidate=trained, difference=round(worsening, 4), p_value=0.0004 if role == "harm" else 0.21,
         interval=Interval(low=round(worsening - 0.07, 4), high=round(worsening + 0.08, 4), level=0.95, method="tango"),
+        p_adjusted=0.0016 if role == "harm" else None, detectable=0.153 if role != "harm" else None,
     )  # fmt: skip
 
 
