@@ -40,6 +40,7 @@ def gate(  # noqa: PLR0913, PLR0917  an option each
 ) -> None:
     """Gate a checkpoint under a policy, or compare two bench runs on the same samples.
 
+    What a sequential policy claims (`wider`, or `items` in fewer samples) and costs: k8s/ci/gate.yaml.
     Exit code: 0 PASS (or asked, without --wait), 1 BLOCK, 2 INCONCLUSIVE, 3 error.
     """
     settings = Settings.from_env()

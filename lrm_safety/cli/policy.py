@@ -46,10 +46,13 @@ def show(json: AsJson = False) -> None:
             ", ".join(each.checkpoints),
             ", ".join(benchmark.benchmark for benchmark in each.evaluation.benchmarks),
             ", ".join(f"{role} {margin:g}" for role, margin in sorted(each.gate.margins.items())),
+            f"{each.gate.method} {each.gate.claim}".strip(),
             each.priority,
         )
         for each in found
     ]
     print_table(
-        ("policy", "checkpoints", "benchmarks", "margins", "priority"), rows, "none yet: lrm policy add gate.yaml"
+        ("policy", "checkpoints", "benchmarks", "margins", "method, claim", "priority"),
+        rows,
+        "none yet: lrm policy add gate.yaml",
     )

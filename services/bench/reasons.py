@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lrm_safety.gates import SEQUENTIAL
+from lrm_safety.gates import ITEMS, SEQUENTIAL, WIDER
 from lrm_safety.nouns import Comparison, Gate, Interval, Savings, Waiver
 from lrm_safety.stats import Shown, corrected
 from services.bench.calibrated import PERFECT, Sharpness
@@ -70,6 +70,15 @@ def saved_line(saved: Savings) -> list[str]:
         f"decided with {saved.dispatched:,.0f} of {saved.planned:,.0f} samples asked; the other {saved.skipped:,.0f} "
         f"would have taken {saved.tokens:,.0f} tokens and {saved.gpu_seconds:,.0f} GPU-seconds (estimated)"
     ]
+
+
+def claim_line(gate: Gate) -> list[str]:
+    """What the verdict is about, where the gate says it."""
+    about = {
+        WIDER: "samples like these, asked again",
+        ITEMS: "these very samples as answered this time, and not for others like them",
+    }
+    return [f"claim {gate.claim}: holds for {about[gate.claim]}"] if gate.claim in about else []
 
 
 def history_line(earlier: Sequence[Side]) -> list[str]:

@@ -82,6 +82,8 @@ def test_a_claim_about_these_items_alone_takes_fewer() -> None:
         for claim in ("wider", "items")
     }
     assert outcomes == {"wider": OPEN, "items": PASS}
+    assert "claim wider: holds for samples like these, asked again" in gated({}).reasons
+    assert any("as answered this time" in line for line in gated({}, claim="items").reasons)
 
 
 def test_records_beyond_the_first_gap_do_not_count() -> None:
@@ -210,8 +212,9 @@ def test_noise_of_a_model_against_itself_by_hand_and_margins_below_it() -> None:
     assert harm.floor == pytest.approx(1.6449 * (0.2 / 10) ** 0.5, rel=1e-4)
     assert found.suite == suite_digest(first.scorecard.spec)
     evidence = Evidence(found, now=NOW)
-    with pytest.raises(InvalidInput, match=r"gate\.margins\.harm is 0\.1, under the noise floor 0\.2326"):
-        decide(Gate(margins={"harm": 0.1}), first, first, evidence)
+    for fields in ({}, {"method": "sequential", "claim": "wider"}, {"method": "sequential", "claim": "items"}):
+        with pytest.raises(InvalidInput, match=r"gate\.margins\.harm is 0\.1, under the noise floor 0\.2326"):
+            decide(Gate(margins={"harm": 0.1}, **fields), first, first, evidence)
     allowed = decide(Gate(margins={"harm": 0.25}), first, first, evidence)
     assert allowed.roles[0].noise_floor == pytest.approx(harm.floor)
     advisory = decide(Gate(margins={"harm": 0.1}, advisory=["harm"]), first, first, evidence)
