@@ -24,7 +24,9 @@ class Placement:
         self.is_cluster = settings.jobs == "cluster"
 
     def url(self, job: str) -> str:
-        return f"http://{job}:{POD_PORT}/v1" if self.is_cluster else f"http://127.0.0.1:{free_port(job)}/v1"
+        if self.is_cluster:
+            return f"http://{job}:{POD_PORT}/v1"
+        return f"http://127.0.0.1:{free_port(f'{self._settings.state_dir.absolute()}/{job}')}/v1"
 
     def replicas(self, endpoint: Endpoint, status: JobStatus) -> tuple[str, ...]:
         """The url of each replica that takes requests."""
