@@ -80,6 +80,9 @@ class JobRunner(Protocol):
     def cancel(self, job_id: str, grace_s: float = 10.0) -> JobStatus:
         """Returns when the job has ended."""
 
+    def note_at_stake(self, job_id: str, gpu_seconds: float) -> None:
+        """So much work would be lost if the job were stopped now; whoever chooses what to stop may heed it."""
+
     def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
         """What one node has on which such a job would run. Raises InvalidInput when there is no such pool."""
 

@@ -6,6 +6,7 @@ and its outcome there, and only then may its objects go. So nothing depends on t
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -16,7 +17,19 @@ from lrm_safety.jobs.folder import Ended
 from lrm_safety.jobs.kube import DEPLOYMENTS, JOBS, PODS, RESOURCE_QUOTAS, SERVICES, WORKLOADS, Kube, Object, Resource
 from lrm_safety.jobs.machine import Machine
 from lrm_safety.jobs.mirror import Mirror
-from lrm_safety.jobs.pods import address, has_started, is_ending, is_ready, job_of, name_of, newest, seconds, started_at
+from lrm_safety.jobs.pods import (
+    address,
+    has_started,
+    is_ending,
+    is_fetching,
+    is_ready,
+    is_running,
+    job_of,
+    name_of,
+    newest,
+    seconds,
+    started_at,
+)
 from lrm_safety.jobs.records import Ending, JobRecords
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
@@ -103,6 +116,14 @@ class ClusterRunner:
         ended = Ended(JobState.CANCELLED, endings.exit_code(newest(pods)))
         return _ended_status(job_id, self._records.end(job_id, _dated(ended, pods), words.text() if pods else None))
 
+    def note_at_stake(self, job_id: str, gpu_seconds: float) -> None:
+        """On each of its pods: with one of them all that is at stake is lost."""
+        live = self._find(job_id)
+        cost = {"annotations": {manifests.COST_ANNOTATION: manifests.deletion_cost(gpu_seconds)}}
+        for pod in live.pods if live else ():
+            if is_running(pod):
+                self._mark(pod, cost)
+
     def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
         default = self._config.engine_pool if image == "engine" else self._config.training_pool
         pool = self._config.pool(node_pool or default)
@@ -162,11 +183,25 @@ class ClusterRunner:
 
     def _server_status(self, live: Live) -> JobStatus:
         job_id, began = name_of(live.owner), started_at(live.pods)
-        hosts = tuple(address(pod) for pod in live.pods if is_ready(pod) and address(pod))
+        shut_off = [pod for pod in live.pods if self._is_shut_off(pod)]
+        hosts = tuple(address(pod) for pod in shut_off if is_ready(pod) and address(pod))
         if hosts or any(has_started(pod) for pod in live.pods):
             words = "" if hosts else self._why(live)
             return JobStatus(job_id, JobState.RUNNING, hosts=hosts, waiting=words, started_at=began)
         return JobStatus(job_id, JobState.QUEUED, hosts=(), waiting=self._why(live))
+
+    def _is_shut_off(self, pod: Object) -> bool:
+        """Whether it reaches nothing any more: policies of the network go by the label, which we make follow the
+        fetching of its weights. It gets no request before.
+        """
+        wanted = "true" if is_fetching(pod) else None
+        if pod["metadata"]["labels"].get(manifests.FETCHING_LABEL) != wanted:
+            self._mark(pod, {"labels": {manifests.FETCHING_LABEL: wanted}})
+        return wanted is None
+
+    def _mark(self, pod: Object, metadata: Object) -> None:
+        with suppress(NotFound):  # it has gone meanwhile
+            self._kube.patch(PODS, name_of(pod), {"metadata": metadata})
 
     def _why(self, live: Live) -> str:
         """For what it waits. Quotas and queues are asked only for a job without pods, and now and then."""

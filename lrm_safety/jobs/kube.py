@@ -6,7 +6,7 @@ What a service account that runs jobs must be granted, in the namespace of the j
     batch              jobs              create get list watch patch delete
     apps               deployments       create get list watch delete
     ""                 services          create get
-    ""                 pods              get list watch delete
+    ""                 pods              get list watch patch delete
     ""                 pods/log          get
     ""                 resourcequotas    list      optional: to say for what a job waits
     kueue.x-k8s.io     workloads         list      optional: the same, where Kueue admits jobs

@@ -72,6 +72,9 @@ class LocalRunner:
             self._stop_supervisor(job, grace_s)
         return self.status(job_id)
 
+    def note_at_stake(self, job_id: str, gpu_seconds: float) -> None:
+        """Nobody stops a job of this machine to make room for another."""
+
     def machine(self, node_pool: str = "", image: str = "worker") -> machine.Machine:
         if node_pool:
             raise InvalidInput(f"node_pool is {node_pool!r}; this is one machine, which has no pools: leave it out")

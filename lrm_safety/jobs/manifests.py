@@ -23,13 +23,17 @@ EXIT_INVALID_INPUT = 65  # of our workers: the input is wrong, and another attem
 JOB_LABEL, INSTANCE_LABEL = "lrm-safety/job", "app.kubernetes.io/instance"
 QUEUE_LABEL, QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 SPEC_ANNOTATION = "lrm-safety/spec"
+FETCHING_LABEL = "lrm-safety/fetching"  # "true" on an engine's pod while the network lets it reach the store
+COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
+COST_OF_A_POD, HIGHEST_COST = 2**27, 2**31 - 1  # as Karpenter weighs it; as the API server takes it
 
 
 def owner(spec: JobSpec, config: ClusterConfig, settings: Settings) -> Object:
     """The Job, or for a server the Deployment. Raises InvalidInput for a job that this cluster can never run."""
     check(spec, config)
+    fetching = {FETCHING_LABEL: "true"} if spec.port and spec.weights else {}
     pod = {
-        "metadata": {"labels": labels(spec, config)},
+        "metadata": {"labels": labels(spec, config) | fetching},
         "spec": pod_spec(spec, config, pool_of(spec, config), settings),
     }
     return _deployment(spec, config, pod) if spec.port else _job(spec, config, pod)
@@ -73,6 +77,11 @@ def labels(spec: JobSpec, config: ClusterConfig) -> dict[str, str]:
         "lrm-safety/priority": spec.priority,
     }
     return {name: value for name, text in named.items() if (value := label_value(text))}
+
+
+def deletion_cost(gpu_seconds: float) -> str:
+    """COST_ANNOTATION for a pod with so much work at stake: one GPU-hour counts like one more pod on its node."""
+    return str(min(HIGHEST_COST, round(gpu_seconds / 3600 * COST_OF_A_POD)))
 
 
 def label_value(text: str) -> str:

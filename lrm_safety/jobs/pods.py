@@ -5,7 +5,7 @@ from datetime import datetime
 
 from lrm_safety.jobs.kube import Object
 from lrm_safety.jobs.manifests import JOB_LABEL
-from lrm_safety.jobs.pod_template import COMPLETION_INDEX, CONTAINER
+from lrm_safety.jobs.pod_template import COMPLETION_INDEX, CONTAINER, WEIGHTS
 
 
 def newest(pods: Iterable[Object]) -> list[Object]:
@@ -66,6 +66,17 @@ def state(container: Object, kind: str) -> Object:
 def last_end(container: Object) -> Object:
     """How it ended, or ended before it was started anew; empty when it never did."""
     return state(container, "terminated") or container.get("lastState", {}).get("terminated") or {}
+
+
+def is_running(pod: Object) -> bool:
+    return bool(state(the_container(pod), "running"))
+
+
+def is_fetching(pod: Object) -> bool:
+    """Whether its weights are still to be put in place."""
+    has_weights = any(each["name"] == WEIGHTS for each in pod["spec"].get("initContainers") or [])
+    ends = [state(each, "terminated") for each in containers(pod) if each["name"] == WEIGHTS]
+    return has_weights and not any(end.get("exitCode") == 0 for end in ends)
 
 
 def has_started(pod: Object) -> bool:

@@ -15,6 +15,7 @@ from services.trainer.jobs import job_id
 from services.trainer.ledger import Ledger
 from services.trainer.meter import Meter
 from services.trainer.resume import ResumePoints
+from services.trainer.stake import Stake
 
 log = observe.logger(__name__)
 POLL_S = 0.5
@@ -60,9 +61,11 @@ class JobRun:
         job = self.make(run.described(), attempt)
         status = self._submit(job)
         meter = Meter(run.store, job, run.described().tenant, self._gpu_hour_price(job))
+        stake = Stake(self.runner, ResumePoints(run.store, run.id), job)
         while not status.has_ended:
             self._mirror(run, ledger, status)
             meter.note(status)
+            stake.note(status, run.described().progress)
             try:
                 run.check_cancelled()
             except Cancelled:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from lrm_safety import tls
-from lrm_safety.jobs import cluster_config, kube
+from lrm_safety.jobs import JobSpec, cluster_config, kube
+from lrm_safety.jobs.manifests import FETCHING_LABEL, owner
 from lrm_safety.recipe import load
 from lrm_safety.settings import SERVICES, Settings
 from services.certificates import Wanted
@@ -96,18 +97,28 @@ def test_who_may_ask_whom_is_the_same_on_the_wire_and_in_the_network() -> None:
         assert {"podSelector": {"matchLabels": {"lrm-safety/client": "true"}}} in calls["from"]
 
 
-def test_everything_is_denied_first_and_engines_reach_only_the_store() -> None:
-    found = [each for each in objects("default") if each["kind"] == "NetworkPolicy"]
+@pytest.mark.parametrize("values", VALUES)
+def test_everything_is_denied_first(values: str) -> None:
     everyone = {"matchLabels": {"app.kubernetes.io/instance": "lrm-safety"}}
-    (deny,) = [each["spec"] for each in found if each["spec"]["podSelector"] == everyone]
-    assert deny["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in deny
-    assert len(deny["egress"]) == 2  # DNS, the store
-    for_engines = [each["spec"] for each in found if "engine" in _components(each["spec"]["podSelector"])]
-    assert [spec["policyTypes"] for spec in for_engines] == [["Ingress"]]
-    assert {name for peer in for_engines[0]["ingress"][0]["from"] for name in _components(peer["podSelector"])} == {
-        "inference"
-    }
+    policies = [each["spec"] for each in objects(values) if each["kind"] == "NetworkPolicy"]
+    of_everyone = [spec for spec in policies if spec["podSelector"] == everyone]
+    denied = {"podSelector": everyone, "policyTypes": ["Ingress", "Egress"]}
+    assert of_everyone == ([] if values == "placed" else [denied])  # there the policies are switched off
+
+
+def test_an_engine_reaches_the_store_until_it_has_its_weights_and_then_nothing() -> None:
+    """By the labels that its pods have in the code: as the Deployment makes them, and with one of them taken away."""
+    found = objects("default")
+    labels = _engine_labels(_description("default"))
+    assert _egress(found, labels) == ["lrm-safety-all", "lrm-safety-store-fetching"]
+    assert len(named(found, "NetworkPolicy", "lrm-safety-store-fetching")["spec"]["egress"]) == 2  # DNS, the store
+    del labels[FETCHING_LABEL]
+    assert _egress(found, labels) == ["lrm-safety-all"]
+    ingress = named(found, "NetworkPolicy", "lrm-safety-to-engine")["spec"]["ingress"]
+    assert {name for peer in ingress[0]["from"] for name in _components(peer["podSelector"])} == {"inference"}
+    for component in (*SERVICES, "job", "setup", "test"):
+        others = {**labels, "app.kubernetes.io/component": component}
+        assert "lrm-safety-store-all-but-engines" in _egress(found, others)
 
 
 @pytest.mark.parametrize("values", ["cert_manager", "cert_manager_issuer"])
@@ -151,6 +162,29 @@ def test_the_suite_of_helm_test_is_a_recipe(tmp_path: Path) -> None:
 
 def _description(values: str) -> cluster_config.ClusterConfig:
     return cluster_config.parse(named(objects(values), "ConfigMap", "lrm-safety-cluster")["data"]["cluster.yaml"])
+
+
+def _engine_labels(config: cluster_config.ClusterConfig) -> dict[str, str]:
+    spec = JobSpec(id="engine-1", command=["x"], port=8000, weights="m@1", kind="engine")
+    return dict(owner(spec, config, Settings())["spec"]["template"]["metadata"]["labels"])
+
+
+def _egress(found: list[Object], labels: dict[str, str]) -> list[str]:
+    """Names of the policies that say where pods with such labels may go."""
+    return sorted(
+        each["metadata"]["name"]
+        for each in found
+        if each["kind"] == "NetworkPolicy"
+        and "Egress" in each["spec"]["policyTypes"]
+        and _selects(each["spec"]["podSelector"], labels)
+    )
+
+
+def _selects(selector: Object, labels: dict[str, str]) -> bool:
+    has = {key: labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()}
+    for each in selector.get("matchExpressions", []):
+        has[each["key"]] = (labels.get(each["key"]) in each["values"]) == (each["operator"] == "In")
+    return all(has.values())
 
 
 def _rights(role: Object) -> dict[tuple[str, str], set[str]]:

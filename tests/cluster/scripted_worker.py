@@ -1,6 +1,6 @@
 """A training worker without the training: says that it trains, waits for the word of the test, leaves a result.
 
-python -m tests.cluster.scripted_worker <run> <attempt>     objects test/go and test/fail of the store are the words
+python -m tests.cluster.scripted_worker <run> <attempt>     objects test/step, go and fail of the store are the words
 """
 
 import sys
@@ -25,6 +25,7 @@ def main(run: str, attempt: int) -> int:
         if store.stat("test/fail"):
             ledger.fail(InvalidInput("the dataset has no rows left"))
             return EXIT_INVALID_INPUT
+        ledger.progress("training", 1.5 if store.stat("test/step") else 1, 2, "steps")
         time.sleep(0.1)
     ledger.finish(Checkpoint(name="tuned", digest=DIGEST))
     return 0

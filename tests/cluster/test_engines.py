@@ -8,6 +8,7 @@ import pytest
 
 from lrm_safety import artefacts, costs
 from lrm_safety.clients import Clients, rpc, rpc_stream
+from lrm_safety.jobs.manifests import FETCHING_LABEL
 from lrm_safety.nouns import (
     Checkpoint,
     Completion,
@@ -66,6 +67,12 @@ def ask(served: Clients, *texts: str) -> list[Completion]:
     return list(rpc_stream(served.inference.Generate, request, timeout_s=60))
 
 
+def reaching_the_store(cluster: Cluster) -> list[str]:
+    """Names of the pods that the network lets reach it."""
+    pods = cluster.api.list(cluster.path("pods"))
+    return [pod["metadata"]["name"] for pod in pods if FETCHING_LABEL in pod["metadata"]["labels"]]
+
+
 def test_replicas_are_served_idle_and_wake(
     either: Cluster, served: Clients, store: ObjectStore, model: Checkpoint, tmp_path: Path
 ) -> None:
@@ -79,9 +86,11 @@ def test_replicas_are_served_idle_and_wake(
         return endpoint.state == state
 
     until(lambda: is_in(EndpointState.ENDPOINT_STATE_READY))
+    assert len(reaching_the_store(either)) < 2
     assert any(words.startswith("waiting: for ") for words in seen), seen
     answers = ask(served, *map(str, range(40)))
     assert sorted(int(answer.id) for answer in answers if not answer.error) == list(range(40))
+    until(lambda: get(served) and not reaching_the_store(either))
 
     until(lambda: is_in(EndpointState.ENDPOINT_STATE_IDLE))
     until(lambda: not either.api.list(either.path("pods")))

@@ -71,11 +71,14 @@ def test_it_is_enough_for_jobs(machine: Machine):
     assert machine.runner.logs(done) == "ran"
     running = machine.submit("import time; print('up', flush=True); time.sleep(300)")
     machine.wait_for_log(running, "up")
+    machine.runner.note_at_stake(running, gpu_seconds=60)
     assert machine.runner.cancel(running, grace_s=1).state is JobState.CANCELLED
 
 
-def test_it_is_enough_for_servers(machine: Machine):
-    spec = machine.spec(SERVER, port=8124, image="engine")
+def test_it_is_enough_for_servers(machine: Machine, granted: Cluster, monkeypatch: pytest.MonkeyPatch):
+    """An engine whose weights are fetched at once: it takes requests when its pod's label could be taken away."""
+    monkeypatch.setattr(granted.node, "replaced", {"services.inference.weights": "platform"})
+    spec = machine.spec(SERVER, port=8124, image="engine", weights="model@0")
     machine.runner.submit(spec)
     wait_until(lambda: machine.runner.status(spec.id).hosts)
     assert machine.runner.cancel(spec.id, grace_s=1).state is JobState.CANCELLED

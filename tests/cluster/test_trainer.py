@@ -13,6 +13,7 @@ import pytest
 from lrm_safety import artefacts, serving
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Unavailable
+from lrm_safety.jobs.manifests import COST_ANNOTATION
 from lrm_safety.nouns import (
     CancelRunRequest,
     Checkpoint,
@@ -27,7 +28,8 @@ from lrm_safety.nouns import (
 )
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import open_store
-from services.trainer import service
+from services.trainer import service, stake
+from services.trainer.resume import ResumePoints
 from tests.cluster.conftest import Cluster, until
 from tests.cluster.scripted_worker import DIGEST
 from tests.conftest import free_ports
@@ -115,6 +117,25 @@ def test_a_training_is_a_job_that_is_watched_to_its_end(served: Trainer):
     assert b"attempt 1 trains" in served.bench.store.read(f"jobs/{run.id}-1/log")
 
 
+def test_its_pods_say_what_is_lost_with_them(served: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """More from step to step, nothing after a resume point."""
+    monkeypatch.setattr(stake, "EVERY_S", 0.2)
+    run = served.train()
+    served.wait_for_stage(run)
+
+    def cost() -> int:
+        [pod] = served.cluster.api.list(served.cluster.path("pods"))
+        return int((pod["metadata"].get("annotations") or {}).get(COST_ANNOTATION, -1))
+
+    served.say("step")
+    until(cost, lambda cost: cost > 0)
+    (tmp_path / "point").mkdir()
+    ResumePoints(served.bench.store, run.id).upload(2, tmp_path / "point")
+    until(cost, lambda cost: cost == 0)
+    served.say("go")
+    assert served.wait(run).state == RunState.RUN_STATE_DONE
+
+
 def test_cancel_ends_the_job(served: Trainer):
     run = served.train()
     served.wait_for_stage(run)
@@ -145,7 +166,7 @@ def test_a_killed_job_is_replaced_by_the_next_attempt(served: Trainer):
 
 
 def test_a_job_outlives_its_trainer_and_the_next_one_adopts_it_unasked(trainer: Trainer):
-    """kill -9 of the service with a job running; another starts, finds the run and its job, and ends them well."""
+    """kill -9 of the service with a job running; of two that start, one takes the run, finds its job, ends it well."""
     first = process(trainer.bench.settings)
     try:
         run = until(lambda: _or_none(trainer.train))
@@ -154,15 +175,20 @@ def test_a_job_outlives_its_trainer_and_the_next_one_adopts_it_unasked(trainer: 
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    second = process(trainer.bench.settings)
+    settings = trainer.bench.settings
+    elsewhere = {**settings.addresses, "trainer": f"127.0.0.1:{free_ports(1)[0]}"}
+    heirs = [process(settings), process(replace(settings, addresses=elsewhere))]
     try:
         until(lambda: _or_none(lambda: trainer.run(run)), lambda seen: isinstance(seen, Run) and seen.epoch == 2)
         trainer.say("go")
         done = trainer.wait(run)
     finally:
-        second.terminate()
-        second.wait()
+        for heir in heirs:
+            heir.terminate()
+        for heir in heirs:
+            heir.wait()
     assert (done.state, done.epoch) == (RunState.RUN_STATE_DONE, 2)
+    assert len(list(trainer.bench.store.list(f"runs/{run.id}/epochs/"))) == 2  # the other heir claimed nothing
     assert trainer.names() == [f"{run.id}-1"]
 
 

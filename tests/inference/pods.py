@@ -89,6 +89,9 @@ class Pods:
                 engine.state = JobState.CANCELLED
         return self.status(job_id)
 
+    def note_at_stake(self, job_id: str, gpu_seconds: float) -> None:
+        """Engines have nothing at stake."""
+
     def machine(self, node_pool: str = "", image: str = "worker") -> Machine:
         return self._machine
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from lrm_safety.errors import Conflict, InvalidInput, NotFound
+from lrm_safety.errors import Conflict, Denied, InvalidInput, NotFound
 from lrm_safety.jobs import JobState, open_runner
 from lrm_safety.jobs.kube import DEPLOYMENTS, JOBS, PODS, SERVICES, Kube, Object
+from lrm_safety.jobs.manifests import COST_ANNOTATION, FETCHING_LABEL
 from lrm_safety.jobs.pods import is_so
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from tests.conftest import free_ports
+from tests.fakes.kubernetes_api import KubernetesApi
 from tests.fakes.process_node import ProcessNode
 from tests.jobs.conftest import CLUSTER, Machine, wait_until, working
 from tests.jobs.test_contract import SERVER, SLEEP
@@ -218,6 +220,51 @@ def test_a_server_that_loads_takes_no_requests_yet(machine: Machine, tmp_path: P
     assert (status.hosts, "load the weights" in status.waiting) == ((), True)
     (tmp_path / "go").touch()
     wait_until(lambda: machine.runner.status(job).hosts == ("127.0.0.1",))
+
+
+def test_an_engine_gets_no_request_before_it_is_shut_off_from_the_store(
+    machine: Machine, kube: Kube, node: ProcessNode, api: KubernetesApi, tmp_path: Path
+):
+    """Its pod starts open; once the weights are there it is shut off, and only then a host. Fetching again opens it."""
+    fetches = f"import os, time\nwhile not os.path.exists('{tmp_path}/go'): time.sleep(0.1)\n"
+    (tmp_path / "fetches.py").write_text(fetches)
+    node.env, node.replaced = {"PYTHONPATH": str(tmp_path)}, {"services.inference.weights": "fetches"}
+    job = server(machine, weights="model@0")
+    wait_until(lambda: "weights to be fetched" in machine.runner.status(job).waiting)
+    assert _is_open(kube, job)
+    (tmp_path / "go").touch()
+    wait_until(lambda: is_so(pods_of(kube, job)[0], "Ready"))
+    api.fail_next(403, method="PATCH", path="/pods/")
+    with pytest.raises(Denied, match="may not patch pods"):
+        wait_until(lambda: machine.runner.status(job).hosts)
+    assert _is_open(kube, job)
+    wait_until(lambda: machine.runner.status(job).hosts)
+    assert not _is_open(kube, job)
+    [pod] = pods_of(kube, job)
+    again = {"name": "weights", "state": {"running": {"startedAt": pod["metadata"]["creationTimestamp"]}}}
+    kube.patch(PODS, f"{pod['metadata']['name']}/status", {"status": {"initContainerStatuses": [again]}})
+    wait_until(lambda: not machine.runner.status(job).hosts)
+    assert _is_open(kube, job)
+
+
+def _is_open(kube: Kube, job: str) -> bool:
+    [pod] = pods_of(kube, job)
+    return pod["metadata"]["labels"].get(FETCHING_LABEL) == "true"
+
+
+def test_what_is_at_stake_is_written_on_all_of_its_pods(machine: Machine, kube: Kube):
+    job = machine.submit(SLEEP, nodes=2)
+    machine.wait(job, JobState.RUNNING)
+
+    def costs() -> list[str | None]:
+        return [pod["metadata"]["annotations"].get(COST_ANNOTATION) for pod in pods_of(kube, job)]
+
+    assert costs() == [None, None]
+    for gpu_seconds, cost in ((3600, 2**27), (30 * 3600, 2**31 - 1), (0, 0)):
+        machine.runner.note_at_stake(job, gpu_seconds)
+        assert costs() == [str(cost)] * 2
+    machine.runner.cancel(job, grace_s=0)
+    machine.runner.note_at_stake(job, 1)  # nobody is left to be told
 
 
 def test_weights_that_are_wrong_are_not_fetched_again(machine: Machine):

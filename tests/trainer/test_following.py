@@ -6,13 +6,14 @@ import pytest
 
 from lrm_safety import jsonl, outages
 from lrm_safety.adoption import Adoption
-from lrm_safety.errors import Conflict, InvalidInput, NotFound, Unavailable
+from lrm_safety.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobSpec, JobState, JobStatus
-from lrm_safety.nouns import Checkpoint, Run, RunSpec, RunState, TrainingSpec, has_ended
+from lrm_safety.nouns import Checkpoint, Progress, Run, RunSpec, RunState, TrainingSpec, has_ended
 from lrm_safety.runs import RunHost, read_run, run_id
-from services.trainer import following
+from services.trainer import following, stake
 from services.trainer.following import JobRun
 from services.trainer.ledger import Ledger
+from services.trainer.resume import ResumePoints
 from tests.bench.test_evaluate import wait_for
 
 DONE, FAILED, RUNNING = JobState.DONE, JobState.FAILED, JobState.RUNNING
@@ -27,6 +28,7 @@ class ScriptedRunner:
         self.submitted: list[str] = []
         self.exit_code: int | None = None
         self.reason = ""
+        self.at_stake: list[float] = []
 
     def submit(self, spec: JobSpec) -> JobStatus:
         if spec.id not in self.jobs:
@@ -46,6 +48,9 @@ class ScriptedRunner:
 
     def logs(self, job_id: str, tail: int = 50) -> str:
         return ""
+
+    def note_at_stake(self, job_id: str, gpu_seconds: float) -> None:
+        self.at_stake.append(gpu_seconds)
 
     def cancel(self, job_id: str, grace_s: float = 10.0) -> JobStatus:
         self.jobs[job_id] = [JobState.CANCELLED]
@@ -95,6 +100,41 @@ def test_progress_is_mirrored(store, follow):
     Ledger(store, run.id, 1).progress("training", 3, 10, "steps")
     seen = follow(runner, until=lambda run: run.progress.stage == "training").progress
     assert (seen.done, seen.total, seen.unit) == (3, 10, "steps")
+
+
+def test_what_is_at_stake_grows_with_each_step_and_is_nothing_after_a_resume_point(store, tmp_path, monkeypatch):
+    """In GPU-seconds, told now and then; a cluster that refuses to hear it stops nobody."""
+    runner, points = ScriptedRunner(), ResumePoints(store, "training-1")
+    (tmp_path / "state").touch()
+    spec, status = JobSpec(id="training-1-1", command=["x"], gpus=4, nodes=2), JobStatus("training-1-1", RUNNING)
+    told = stake.Stake(runner, points, spec)
+
+    def note(stage: str, done: float, rate: float) -> list[float]:
+        told.note(status, Progress(stage=stage, done=done, rate=rate, unit="steps"))
+        return runner.at_stake
+
+    assert note("preparing", 1, 1) == note("training", 3, 0) == []
+    assert note("training", 3, 0.5) == note("training", 4, 0.5) == [8 * 3 / 0.5]
+    monkeypatch.setattr(stake, "EVERY_S", 0.0)
+    points.upload(4, tmp_path)
+    assert note("training", 4, 0.5)[1:] == [0]
+    assert note("training", 5, 0.5)[2:] == [8 * 1 / 0.5]
+
+    def refuse(job_id, gpu_seconds):
+        raise Denied("its Role must grant patch")
+
+    runner.note_at_stake = refuse
+    note("training", 6, 0.5)
+
+
+def test_what_is_at_stake_is_told_while_the_job_runs(store, follow, monkeypatch):
+    monkeypatch.setattr(stake, "EVERY_S", 0.0)
+    runner = ScriptedRunner([RUNNING])
+    ledger = Ledger(store, follow(runner, until=lambda run: run.progress.stage == "starting").id, 1)
+    for done in (3, 4):
+        ledger.progress("training", done, 4, "steps")
+        follow(runner, until=lambda run, done=done: run.progress.done == done)
+    wait_for(lambda: runner.at_stake and runner.at_stake[-1] > 0)
 
 
 def test_a_killed_job_is_replaced_twice_at_most(follow):
