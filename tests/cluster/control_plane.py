@@ -53,10 +53,12 @@ class ControlPlane:
                 time.sleep(0.05)
 
     def kill_api(self) -> list[str]:
-        """kill -9 of the API server; its command line, for `start_api`."""
+        """kill -9 of the API server, which is dead then; its command line, for `start_api`."""
         pid = self._pid("apiserver")
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         os.kill(pid, signal.SIGKILL)
+        while _is_alive(pid):
+            time.sleep(0.05)
         return command
 
     def start_api(self, command: list[str]) -> None:
@@ -64,6 +66,8 @@ class ControlPlane:
         until = time.monotonic() + READY_WITHIN_S
         while not self._is_ready():
             assert time.monotonic() < until, f"the API server did not come back; see {self.folder}/apiserver.log"
+            if not _is_alive(self._pid("apiserver")):  # its port is still, or again, somebody else's
+                self._start("apiserver", command)
             time.sleep(0.2)
 
     def _pid(self, name: str) -> int:
