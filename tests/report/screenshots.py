@@ -1,4 +1,7 @@
-"""The pictures of the viewer in docs/img, from a made-up season: `python -m tests.report.screenshots docs/img`."""
+"""The pictures of the viewer in docs/img, from a made-up season: `python -m tests.report.screenshots docs/img`.
+
+`… docs/img STORE RUN NAME` makes NAME.png of one real run in a store's folder instead.
+"""
 
 import sys
 import tempfile
@@ -28,17 +31,19 @@ SHOTS = {  # name -> address, width, whether dark
 ELEMENTS = {"axes": "#axes", "funnel": "#dataset", "curves": "#training", "lineage": "#lineage"}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, real: str = "", run: str = "", called: str = "") -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        store = FileStore(Path(scratch) / "store")
-        fill(store)
+        store = FileStore(Path(real or f"{scratch}/store"))
+        shots = {called: (f"runs/{run}", 1180, False)} if real else SHOTS
+        if not real:
+            fill(store)
         viewer = Viewer(store, Path(scratch) / "view")
         server = ViewServer(viewer)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
-        for name, (address, width, is_dark) in SHOTS.items():
+        for name, (address, width, is_dark) in shots.items():
             page = browser.new_page(
-                viewport={"width": width, "height": 780}, color_scheme="dark" if is_dark else "light"
+                viewport={"width": width, "height": 720 if real else 780}, color_scheme="dark" if is_dark else "light"
             )
             page.goto(server.url + address)
             viewer.library.wait()
@@ -68,4 +73,4 @@ def _prepare(name: str, page: Page) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
