@@ -427,10 +427,27 @@ class SourceSpec(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class OptionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SOURCE_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
     source: builtins.str
     """plugin: jsonl, json, csv, parquet, hub, demo, ..."""
     path: builtins.str
@@ -441,6 +458,10 @@ class SourceSpec(google.protobuf.message.Message):
     def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """our field -> the file's field, e.g. {prompt: question}"""
 
+    @property
+    def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """the source's"""
+
     def __init__(
         self,
         *,
@@ -448,8 +469,9 @@ class SourceSpec(google.protobuf.message.Message):
         path: builtins.str = ...,
         fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         revision: builtins.str = ...,
+        options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fields", b"fields", "path", b"path", "revision", b"revision", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fields", b"fields", "options", b"options", "path", b"path", "revision", b"revision", "source", b"source"]) -> None: ...
 
 global___SourceSpec = SourceSpec
 
