@@ -14,6 +14,7 @@ import zstandard
 from lrm_safety.errors import InvalidInput, NotFound
 
 COMPRESSED = (".gz", ".zst")
+LINE_CHARACTERS = 8 * 1024 * 1024
 _CHUNK = 16 * 1024
 
 
@@ -35,15 +36,41 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
+def open_text(path: Path, newline: str = "", errors: str = "strict") -> Iterator[TextIO]:
     """UTF-8 text of a plain, .gz or .zst file. What breaks while it is read inside the block is InvalidInput too."""
     try:
         with path.open("rb") as file:
-            yield io.TextIOWrapper(_decompressed(path, file), encoding="utf-8-sig", newline=newline)
+            yield io.TextIOWrapper(_decompressed(path, file), encoding="utf-8-sig", errors=errors, newline=newline)
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: it is not UTF-8 text; convert it, for example with iconv") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InvalidInput(f"{path}: it cannot be decompressed ({error}); fetch or compress it again") from None
+
+
+def read_lines(path: Path, newline: str) -> Iterator[tuple[int, str, str]]:
+    """(number, text, "") of each line; (number, "", reason) of one that is no text. Holds no line of unlimited size."""
+    number = 0
+    with open_text(path, newline, errors="surrogateescape") as file:
+        while line := file.readline(LINE_CHARACTERS + 1):
+            number += 1
+            reason = _flaw(line)
+            yield number, "" if reason else line, reason
+            while len(line) > LINE_CHARACTERS and line[-1] not in "\r\n":
+                line = file.readline(LINE_CHARACTERS + 1)
+
+
+def _flaw(line: str) -> str:
+    if len(line) > LINE_CHARACTERS:
+        return "too long"
+    if "\0" in line:
+        return "NUL character"
+    if line.isascii():
+        return ""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return ""
 
 
 def _decompressed(path: Path, file: BinaryIO) -> BinaryIO:
