@@ -1762,11 +1762,45 @@ class Step(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class BeforeEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class AfterEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     PART_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     READ_FIELD_NUMBER: builtins.int
     KEPT_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
     part: builtins.str
     step: builtins.str
     """as in Drop"""
@@ -1776,6 +1810,12 @@ class Step(google.protobuf.message.Message):
     def dropped(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """reason -> rows"""
 
+    @property
+    def before(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Of filters that label: label -> examples that came with it, and that stayed."""
+
+    @property
+    def after(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     def __init__(
         self,
         *,
@@ -1784,8 +1824,10 @@ class Step(google.protobuf.message.Message):
         read: builtins.int = ...,
         kept: builtins.int = ...,
         dropped: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        before: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        after: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "kept", b"kept", "part", b"part", "read", b"read", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "before", b"before", "dropped", b"dropped", "kept", b"kept", "part", b"part", "read", b"read", "step", b"step"]) -> None: ...
 
 global___Step = Step
 
@@ -1835,21 +1877,64 @@ class Overlap(google.protobuf.message.Message):
     BENCHMARK_FIELD_NUMBER: builtins.int
     SHARED_FIELD_NUMBER: builtins.int
     EXAMPLES_FIELD_NUMBER: builtins.int
+    UNCHECKED_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
     benchmark: builtins.str
     shared: builtins.int
     """examples whose prompt is also in the benchmark"""
     examples: builtins.int
     """of the dataset"""
+    unchecked: builtins.str
+    """why it was not compared, such as a file that is not there"""
+    @property
+    def dropped(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Match]:
+        """what the filter `decontaminate` found and took out"""
+
     def __init__(
         self,
         *,
         benchmark: builtins.str = ...,
         shared: builtins.int = ...,
         examples: builtins.int = ...,
+        unchecked: builtins.str = ...,
+        dropped: collections.abc.Iterable[global___Match] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark", "examples", b"examples", "shared", b"shared"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark", "dropped", b"dropped", "examples", b"examples", "shared", b"shared", "unchecked", b"unchecked"]) -> None: ...
 
 global___Overlap = Overlap
+
+@typing.final
+class Match(google.protobuf.message.Message):
+    """A prompt that is also in a benchmark."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    HOW_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    benchmark: builtins.str
+    item: builtins.str
+    """id of the Sample"""
+    example: builtins.str
+    """id of the Example"""
+    how: builtins.str
+    """n-gram | cosine"""
+    score: builtins.float
+    """of the cosine"""
+    def __init__(
+        self,
+        *,
+        benchmark: builtins.str = ...,
+        item: builtins.str = ...,
+        example: builtins.str = ...,
+        how: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark", "example", b"example", "how", b"how", "item", b"item", "score", b"score"]) -> None: ...
+
+global___Match = Match
 
 @typing.final
 class TokenStats(google.protobuf.message.Message):
