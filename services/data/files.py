@@ -20,14 +20,26 @@ _CHUNK = 16 * 1024
 
 def locate(path: str, data_dir: Path) -> Path:
     """A relative path in the working folder, then under LRM_DATA. Raises NotFound naming both places."""
-    if not path:
-        raise InvalidInput("a source needs a `path`; expected a file in the working folder or under LRM_DATA")
-    places = [Path(path).absolute()] if Path(path).is_absolute() else [Path(path).absolute(), data_dir / path]
-    for place in places:
+    for place in _places(path, data_dir):
         if place.is_file():
             return place
-    looked = " nor ".join(str(place) for place in places)
+    looked = " nor ".join(map(str, _places(path, data_dir)))
     raise NotFound(f"there is no file {looked}; mend the path, or set LRM_DATA to the folder of data files")
+
+
+def locate_files(path: str, data_dir: Path) -> list[Path]:
+    """As `locate`; of a folder, every file in and under it, by name."""
+    for place in _places(path, data_dir):
+        if place.is_dir() and (found := sorted(each for each in place.rglob("*") if each.is_file())):
+            return found
+    return [locate(path, data_dir)]
+
+
+def _places(path: str, data_dir: Path) -> list[Path]:
+    if not path:
+        raise InvalidInput("a source needs a `path`; expected a file in the working folder or under LRM_DATA")
+    here = Path(path).absolute()
+    return [here] if Path(path).is_absolute() else [here, data_dir / path]
 
 
 def sha256(path: Path) -> str:

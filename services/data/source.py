@@ -2,6 +2,7 @@
 
     def open_source(spec: SourceSpec, settings: Settings) -> Source: ...
     def read(path: Path) -> Numbered: ...       file formats: hub, store and the collections read by them, too
+    OPTIONS = {"seed": "of the draw"}           what SourceSpec.options may say; a source without any needs none
 
 Opening checks that the rows are there and names them by content (`digest`), so that a changed file is a new dataset;
 reading streams (row number, fields). Row numbers start at 1; of JSON lines they are line numbers. A row that cannot be
@@ -19,6 +20,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
 from services.data import files
+from services.data.options import check_options
 
 FOLDER = "services.data.sources"
 FORMATS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "csv", "parquet": "parquet"}  # by the file's ending
@@ -85,7 +87,9 @@ def open_source(spec: SourceSpec, settings: Settings) -> Source:
     if not spec.source:
         names = ", ".join(plugin.name for plugin in registry.describe(FOLDER))
         raise InvalidInput(f"a part says no `source`; expected one of: {names}")
-    opened: Source = registry.load(FOLDER, spec.source).open_source(spec, settings)
+    plugin = registry.load(FOLDER, spec.source)
+    check_options(f"source {spec.source}", spec.options, getattr(plugin, "OPTIONS", {}))
+    opened: Source = plugin.open_source(spec, settings)
     return opened
 
 
