@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import grpc
 
 from lrm_safety import adoption, artefacts, registry, tenancy
+from lrm_safety.clients import Clients
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     BuildDatasetRequest,
@@ -25,11 +26,11 @@ from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from lrm_safety.v1 import data_pb2, data_pb2_grpc
-from services.data import builder, filter, source
-from services.data.build import KIND, Plan, plan
-from services.data.reading import read_examples
+from services.data import builder, filter, selector, source
+from services.data.build import Plan, plan
+from services.data.reading import KIND, read_examples
 
-PLUGINS = {"builders": builder.FOLDER, "sources": source.FOLDER, "filters": filter.FOLDER}
+PLUGINS = {"builders": builder.FOLDER, "sources": source.FOLDER, "filters": filter.FOLDER, "selectors": selector.FOLDER}
 
 
 def register(server: grpc.Server, settings: Settings) -> list[str]:
@@ -42,13 +43,13 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
 class DataService(data_pb2_grpc.DataServiceServicer):
     def __init__(self, settings: Settings) -> None:
         self.store = open_store(settings)
-        self._settings = settings
+        self._settings, self._clients = settings, Clients(settings)
         self.host = RunHost(self.store, adoption.is_on(settings))
         if adoption.is_on(settings):
             adoption.Adoption(self.host, {"dataset": self._resumed}).start()
 
     def BuildDataset(self, request: BuildDatasetRequest, context: grpc.ServicerContext) -> Run:
-        planned = plan(request.spec, self._settings, self.store)
+        planned = plan(request.spec, self._settings, self.store, self._clients)
         asked = RunSpec(dataset=planned.spec)
         work = self._work(planned)
         return self.host.start("dataset", asked, work, *planned.inputs, tenant=tenancy.of(context))
@@ -79,6 +80,6 @@ class DataService(data_pb2_grpc.DataServiceServicer):
 
     def _resumed(self, run: Run) -> Work:
         """Raises what `plan` raises, and Conflict when it would be another dataset now."""
-        planned = plan(run.spec.dataset, self._settings, self.store)
+        planned = plan(run.spec.dataset, self._settings, self.store, self._clients)
         adoption.check_same(run, run_id("dataset", RunSpec(dataset=planned.spec), *planned.inputs))
         return self._work(planned)

@@ -1,6 +1,7 @@
 """Filters: what they drop, what they are sure to keep, and options they refuse."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import Example, FilterSpec
 from lrm_safety.settings import Settings
-from services.data.filter import Keep, prepare
+from services.data.filter import prepare
 from services.data.filters.ngram import runs, words
 from tests.data import files
 
@@ -18,10 +19,10 @@ WORD = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=5)
 SENTENCE = st.lists(WORD, max_size=20)
 
 
-def keep(settings: Settings, filter: str, **options: object) -> Keep:
-    return prepare(FilterSpec(filter=filter, options={name: str(value) for name, value in options.items()}), settings)[
-        0
-    ]
+def keep(settings: Settings, filter: str, **options: object) -> Callable[[Example], str]:
+    spec = FilterSpec(filter=filter, options={name: str(value) for name, value in options.items()})
+    keep, _ = prepare(spec, settings)
+    return lambda example: keep([example])[0]
 
 
 @given(SENTENCE, st.integers(1, 8))
@@ -71,10 +72,10 @@ def test_ngram_against_a_csv_of_many_lines(shared_data: Path, settings: Settings
 def test_the_reference_is_part_of_the_identity(tmp_path: Path, settings: Settings) -> None:
     path = files.jsonl(tmp_path / "bench.jsonl", [{"prompt": "a"}])
     spec = FilterSpec(filter="ngram", options={"path": str(path)})
-    before = prepare(spec, settings)[1]
-    assert prepare(spec, settings)[1] == before
+    before = prepare(spec, settings)[1].inputs
+    assert prepare(spec, settings)[1].inputs == before
     files.jsonl(path, [{"prompt": "b"}])
-    assert prepare(spec, settings)[1] != before
+    assert prepare(spec, settings)[1].inputs != before
 
 
 def test_exact_keeps_the_first(settings: Settings) -> None:

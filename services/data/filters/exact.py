@@ -1,7 +1,7 @@
 """Drops a prompt that came before, in any part: letter case, punctuation and spacing do not count. The first stays."""
 
 from lrm_safety.nouns import Example
-from services.data.filter import FilterContext, Keep
+from services.data.filter import FilterContext, Keep, one_by_one
 from services.data.filters.ngram import words
 
 OPTIONS: dict[str, str] = {}
@@ -11,11 +11,11 @@ REASON = "same prompt"
 def prepare(context: FilterContext) -> Keep:
     seen: set[str] = set()
 
-    def keep(example: Example) -> str:
+    def reason(example: Example) -> str:
         key = " ".join(words(example.prompt)) or example.prompt.strip()
         if key in seen:
             return REASON
         seen.add(key)
         return ""
 
-    return keep
+    return one_by_one(reason)

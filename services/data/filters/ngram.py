@@ -9,7 +9,7 @@ import re
 
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
-from services.data.filter import FilterContext, Keep
+from services.data.filter import FilterContext, Keep, one_by_one
 
 OPTIONS = {
     "path": "the reference: a file, or what its source takes",
@@ -29,7 +29,7 @@ def prepare(context: FilterContext) -> Keep:
     reference: set[Run] = set()
     for row in context.rows(_reference(context)):
         reference |= runs(row.text(name), n)
-    return lambda example: REASON if reference & runs(example.prompt, n) else ""
+    return one_by_one(lambda example: REASON if reference & runs(example.prompt, n) else "")
 
 
 def runs(text: str, n: int) -> set[Run]:
