@@ -1944,10 +1944,17 @@ class TokenStats(google.protobuf.message.Message):
     P90_FIELD_NUMBER: builtins.int
     MAX_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    BIN_TOKENS_FIELD_NUMBER: builtins.int
     mean: builtins.float
     p90: builtins.float
     max: builtins.int
     total: builtins.float
+    bin_tokens: builtins.int
+    @property
+    def histogram(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """responses of 0 to bin_tokens - 1 tokens, of bin_tokens to 2 * bin_tokens - 1, ..."""
+
     def __init__(
         self,
         *,
@@ -1955,8 +1962,10 @@ class TokenStats(google.protobuf.message.Message):
         p90: builtins.float = ...,
         max: builtins.int = ...,
         total: builtins.float = ...,
+        histogram: collections.abc.Iterable[builtins.int] | None = ...,
+        bin_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max", b"max", "mean", b"mean", "p90", b"p90", "total", b"total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bin_tokens", b"bin_tokens", "histogram", b"histogram", "max", b"max", "mean", b"mean", "p90", b"p90", "total", b"total"]) -> None: ...
 
 global___TokenStats = TokenStats
 
