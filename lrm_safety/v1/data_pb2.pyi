@@ -107,7 +107,7 @@ class InspectExampleRequest(google.protobuf.message.Message):
     tokenizer: builtins.str
     """checkpoint whose template and tokenizer render it; empty = no tokens"""
     thinking: builtins.str
-    """keep | empty | none; empty = keep"""
+    """keep | empty | none | s1; empty = keep"""
     def __init__(
         self,
         *,

@@ -753,7 +753,7 @@ class TrainingSpec(google.protobuf.message.Message):
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
-    """keep | empty | none: how Example.thinking is rendered in the target"""
+    """keep | empty | none | s1: how Example.thinking is rendered in the target"""
     processes: builtins.int
     """over all nodes; on a GPU pool one a GPU"""
     nodes: builtins.int
