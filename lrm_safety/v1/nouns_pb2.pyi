@@ -1634,6 +1634,7 @@ class Drop(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     ROW_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """<part>/<row's id or number>"""
     step: builtins.str
@@ -1641,6 +1642,8 @@ class Drop(google.protobuf.message.Message):
     reason: builtins.str
     source: builtins.str
     row: builtins.int
+    what: builtins.str
+    """of a bad row: its line, and what is wrong with it"""
     def __init__(
         self,
         *,
@@ -1649,8 +1652,9 @@ class Drop(google.protobuf.message.Message):
         reason: builtins.str = ...,
         source: builtins.str = ...,
         row: builtins.int = ...,
+        what: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "reason", b"reason", "row", b"row", "source", b"source", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "reason", b"reason", "row", b"row", "source", b"source", "step", b"step", "what", b"what"]) -> None: ...
 
 global___Drop = Drop
 
