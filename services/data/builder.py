@@ -38,7 +38,7 @@ from services.data.files import sha256
 from services.data.options import check_options
 from services.data.source import Row
 
-__all__ = ["Builder", "Dropped", "code_digest", "find", "required", "template"]
+__all__ = ["Builder", "Dropped", "code_digest", "find", "required", "tags", "template"]
 FOLDER = "services.data.builders"
 ANY_BUILDER = {"licence": "licence of the rows, when the source does not know it"}
 _HERE = Path(__file__).parent
@@ -100,6 +100,12 @@ def required(row: Row, name: str) -> str:
     if not text:
         raise Dropped(f"empty {name}")
     return text
+
+
+def tags(row: Row, names: str) -> dict[str, str]:
+    """The fields named, separated by commas, as tags; without those that are empty."""
+    found = {name.strip(): row.optional(name.strip()) for name in names.split(",")}
+    return {name: value for name, value in found.items() if value}
 
 
 def _digest(paths: Sequence[Path]) -> str:
