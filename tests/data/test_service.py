@@ -127,11 +127,12 @@ def test_plugins_are_listed(data: Clients) -> None:
         assert all(len(each.summary) > 20 for each in found)
         return [each.name for each in found]
 
-    assert names("builders") == ["as_written", "direct_refusal", "nocot", "star1"]
+    assert {"as_written", "direct_refusal", "nocot", "star1"} < set(names("builders"))
     assert {"csv", "dataset", "demo", "hub", "json", "jsonl", "parquet", "store", "wildjailbreak"} < set(
         names("sources")
     )
-    assert names("filters") == ["exact", "length", "ngram"]
+    assert {"exact", "length", "ngram"} <= set(names("filters"))
+    assert "diversity" in names("selectors")
     with pytest.raises(NotFound, match="builders, sources, filters, selectors"):
         names("judges")
 
