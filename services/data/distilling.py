@@ -26,7 +26,7 @@ def distilled(row: Row, ask: Ask, instruction: str = "", place: str = "user") ->
     """The example that the writer makes of a row's prompt. Raises Dropped."""
     prompt = required(row, "prompt")
     completion = ask.writer(asked(prompt, instruction, ask.options.get("place", place)), SAMPLING)
-    thinking = _thinking(completion, ask.options.get("thinking", "required"))
+    thinking = thinking_of(completion, ask.options.get("thinking", "required"))
     return Example(
         id=row.optional("id"),
         prompt=prompt,
@@ -48,7 +48,8 @@ def asked(prompt: str, instruction: str, place: str) -> list[Message]:
     return [user(f"{instruction}\n\n{_REQUEST}\n{prompt}")]
 
 
-def _thinking(completion: Completion, wanted: str) -> str:
+def thinking_of(completion: Completion, wanted: str = "required") -> str:
+    """The thought, when the completion can be an example. Raises Dropped when there is none, or tags are inside."""
     if wanted not in ("required", "optional"):
         raise InvalidInput(f"option thinking is {wanted!r}; expected one of: required, optional")
     if wanted == "required" and not completion.thinking.strip():

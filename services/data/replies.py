@@ -1,12 +1,11 @@
-"""Reads what models replied, strictly: what is not exactly in the form that was asked for is a counted drop."""
+"""Reads what graders replied, strictly: what is not exactly in the form that was asked for is a counted drop."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrm_safety.nouns import Completion, Verdict
-from lrm_safety.thinking import THINK
+from lrm_safety.nouns import Verdict
 from services.data.dropping import Dropped
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
@@ -44,16 +43,6 @@ def best_marks(reply: str, best: Mapping[str, int], lowest: int = 0) -> dict[str
 def as_verdicts(builder: str, marks: Mapping[str, int]) -> list[Verdict]:
     """The marks of a grader, for an example's provenance."""
     return [Verdict(judge=f"{builder}/{name}", label=str(mark), score=mark) for name, mark in marks.items()]
-
-
-def thinking_and_answer(written: Completion) -> tuple[str, str]:
-    """What a model wrote, as an example can hold it. Raises Dropped when there is no thinking, or tags are inside."""
-    thinking, answer = written.thinking.strip(), written.answer.strip()
-    if not thinking:
-        raise Dropped("no thinking", "unparsed")
-    if any(tag in part for tag in (THINK.opens, THINK.closes) for part in (thinking, answer)):
-        raise Dropped("stray think tags", "unparsed")
-    return thinking, answer
 
 
 def unparsed() -> Dropped:

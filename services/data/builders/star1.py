@@ -11,14 +11,15 @@ from pathlib import Path
 from lrm_safety.nouns import Example, Provenance, Sampling, user
 from services.data.asking import Ask
 from services.data.builder import required, template
+from services.data.distilling import thinking_of
 from services.data.dropping import Dropped
 from services.data.quoting import quoted
-from services.data.replies import as_verdicts, best_marks, read_json, thinking_and_answer, unparsed
+from services.data.replies import as_verdicts, best_marks, read_json, unparsed
 from services.data.source import Row
 
 OPTIONS: dict[str, str] = {}
 ASKS = ("writer", "grader")
-PARTS = ("quoting.py", "replies.py")
+PARTS = ("distilling.py", "quoting.py", "replies.py")
 BEST = {"content_safety": 10, "relevance": 10, "accuracy": 10}
 OTHER = "Other"
 WRITING = Sampling(temperature=0.6, top_p=0.7, max_tokens=8000)
@@ -30,7 +31,8 @@ def write(row: Row, ask: Ask) -> Example:
     categories = _classified(prompt, ask)
     policies = "\n\n".join(_policies()[name] for name in categories)
     instruction = template(__file__, "write").substitute(question=prompt, policies=policies)
-    thinking, answer = thinking_and_answer(ask.writer([user(instruction)], WRITING))
+    written = ask.writer([user(instruction)], WRITING)
+    thinking, answer = thinking_of(written), written.answer.strip()
     rubric = template(__file__, "score").substitute(
         policies=policies,
         question=quoted("question", prompt),

@@ -9,14 +9,15 @@ from lrm_safety.nouns import Example, Provenance, Sampling, user
 from services.data.asking import Ask
 from services.data.builder import required, template
 from services.data.builders.star1_file import category_of
+from services.data.distilling import thinking_of
 from services.data.dropping import Dropped
 from services.data.quoting import quoted
-from services.data.replies import as_verdicts, best_marks, read_object, thinking_and_answer, unparsed
+from services.data.replies import as_verdicts, best_marks, read_object, unparsed
 from services.data.source import Row
 
 OPTIONS: dict[str, str] = {}
 ASKS = ("writer", "grader")
-PARTS = ("quoting.py", "replies.py")
+PARTS = ("distilling.py", "quoting.py", "replies.py")
 SOURCE = "benign_rewrite"
 BEST = {"content_safety": 5, "thinking_quality": 5, "compliance": 5}
 WRITING = Sampling(temperature=0.6, top_p=0.7, max_tokens=8000)
@@ -25,7 +26,8 @@ GRADING = Sampling(temperature=0, max_tokens=1024)
 
 def write(row: Row, ask: Ask) -> Example:
     prompt = _rewritten(required(row, "prompt"), ask)
-    thinking, answer = thinking_and_answer(ask.writer([user(prompt)], WRITING))
+    written = ask.writer([user(prompt)], WRITING)
+    thinking, answer = thinking_of(written), written.answer.strip()
     rubric = template(__file__, "score").substitute(
         question=quoted("question", prompt), thinking=quoted("thinking", thinking), answer=quoted("answer", answer)
     )
