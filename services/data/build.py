@@ -24,7 +24,7 @@ from lrm_safety.store import ObjectStore
 from services.data import budget, selector
 from services.data import builder as builders
 from services.data import filter as filters
-from services.data.asking import Asking, Models, add
+from services.data.asking import SEEDS, Asking, Models, add
 from services.data.dropping import DropFile
 from services.data.filter import FilterContext, Keep
 from services.data.ledger import Follower, Ledger
@@ -36,7 +36,7 @@ from services.data.tokens import read_tokenizer, response_tokens
 
 log = observe.logger(__name__)
 SHARD_EXAMPLES = 10_000
-ON_BAD_ROW = ("fail", "skip")
+FAIL, SKIP = "fail", "skip"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -87,6 +87,7 @@ class Plan:
         return Workshop(
             run=run,
             seed=self.spec.seed,
+            skips_bad_rows=self.spec.on_bad_row == SKIP,
             folder=folder,
             filters=[(name, keep) for name, keep, _ in self.filters],
             drops=stack.enter_context(closing(DropFile(folder / "out"))),
@@ -116,6 +117,7 @@ class Plan:
         for each in made:
             manifest.parts.append(each.counts)
             manifest.funnel.extend(each.funnel)
+            manifest.bad_rows += each.bad_rows
             add(manifest.asked, each.asked)
         for _, _, context in self.filters:
             add(manifest.asked, context.asking.asked)
@@ -163,8 +165,9 @@ def _resolved(spec: DatasetSpec) -> DatasetSpec:
         raise InvalidInput(f"dataset name {spec.name!r}: expected 1 to 63 letters, digits, dots, dashes, underscores")
     if not spec.parts:
         raise InvalidInput(f"dataset {spec.name} has no `parts`; expected at least one, with a builder and a source")
-    if spec.on_bad_row not in ("", *ON_BAD_ROW):
-        raise InvalidInput(f"on_bad_row is {spec.on_bad_row!r}; expected one of: {', '.join(ON_BAD_ROW)}")
+    done.on_bad_row = spec.on_bad_row or FAIL
+    if done.on_bad_row not in (FAIL, SKIP):
+        raise InvalidInput(f"on_bad_row is {spec.on_bad_row!r}; expected {FAIL} or {SKIP}")
     for number, part in enumerate(done.parts):
         part.name = part.name or f"{part.builder}_{number}"
         if part.count < 0:
@@ -174,9 +177,11 @@ def _resolved(spec: DatasetSpec) -> DatasetSpec:
     doubled = [name for name, n in Counter(part.name for part in done.parts).items() if n > 1]
     if doubled:
         raise InvalidInput(f"dataset {spec.name} has more than one part {', '.join(doubled)}; names are unique")
-    writers = [model for part in done.parts for model in (part.writer, part.grader)]
-    writers += [each.grader for each in done.filters]
-    budget.check(spec.budget, [model for model in writers if model.endpoint])
+    every = [model for part in done.parts for model in (part.writer, part.grader)]
+    writers = [model for model in (*every, *(each.grader for each in done.filters)) if model.endpoint]
+    for model in writers:
+        model.sampling.seed = (model.sampling.seed or spec.seed) % SEEDS
+    budget.check(spec.budget, writers)
     return done
 
 

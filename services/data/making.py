@@ -25,7 +25,7 @@ from services.data.dropping import DropFile, Dropped
 from services.data.filter import Keep
 from services.data.ledger import Follower, Ledger
 from services.data.selector import Select
-from services.data.source import Row, Source, read_rows
+from services.data.source import BadRow, Row, Source, each_row
 from services.data.spool import Examples, SeededOrder, Spool
 
 BLOCK = 512  # examples a filter is given at once
@@ -59,6 +59,7 @@ class Workshop:
 
     run: Follower
     seed: int
+    skips_bad_rows: bool
     folder: Path
     filters: Sequence[tuple[str, Keep]]
     drops: DropFile
@@ -73,6 +74,7 @@ class Made:
     counts: PartCounts
     funnel: Sequence[Step]
     asked: Asked
+    bad_rows: int
 
 
 def make_part(part: Part, shop: Workshop) -> Made:
@@ -117,19 +119,23 @@ class _Making:
         names = [name for name, _ in shop.filters]
         draw = [DRAW] if part.spec.count else []
         early, late = (draw, []) if part.asked_count else ([], [part.spec.select] if part.select else draw)
-        self._funnel = _Funnel(part.spec.name, [*early, BUILD, *names, *late], shop.drops)
+        self._funnel = _Funnel(part.spec.name, [READ, *early, BUILD, *names, *late], shop.drops)
         self._draw = SeededOrder(f"{shop.seed}/{part.spec.name}")
         self._first = len(shop.examples)
         self._ids: set[bytes] = set()
         self._asked = Asked()
-        self._done = 0
+        self._done = self._bad_rows = self._read = 0
 
     def read(self) -> None:
         """All rows onto the disk, so that a broken one is known before anything is asked."""
-        for row in read_rows(self._part.source, self._part.spec.source.fields):
-            if len(self._rows) % _LOOK_EVERY == 0:
-                self._look("read", len(self._rows), 0)
-            self._rows.add(json.dumps([row.source, row.number, row.fields], default=_storable).encode())
+        for row in each_row(self._part.source, self._part.spec.source.fields):
+            if self._read % _LOOK_EVERY == 0:
+                self._look("read", self._read, 0)
+            self._read += 1
+            if isinstance(row, BadRow):
+                self._skip(row, row.number)
+            else:
+                self._rows.add(json.dumps([row.source, row.number, row.fields], default=_storable).encode())
 
     def make(self) -> None:
         todo, wanted = self._order(), self._part.asked_count
@@ -150,7 +156,7 @@ class _Making:
             dropped = "".join(f", {n} dropped: {why}" for why, n in self._funnel.dropped().items())
             raise InvalidInput(
                 f"part {spec.name} asks for {spec.count} examples; {self._part.source.name} gives {self._kept} "
-                f"({len(self._rows)} rows read{dropped}); lower its count, or 0 for all"
+                f"({self._read} rows read{dropped}); lower its count, or 0 for all"
             )
         chosen = every
         if spec.count and spec.count < self._kept:
@@ -165,11 +171,11 @@ class _Making:
         return self._first + np.sort(chosen)
 
     def made(self, chosen: Indices) -> Made:
-        spec, read = self._part.spec, len(self._rows)
+        spec, read = self._part.spec, self._read
         dropped = self._funnel.dropped()
         observe.add("lrm_example_built_total", len(chosen), builder=self._part.builder.name)
         counts = PartCounts(name=spec.name, read=read, dropped=dropped, kept=len(chosen), licence=self._part.licence)
-        return Made(chosen, counts, self._funnel.steps(read), self._asked)
+        return Made(chosen, counts, self._funnel.steps(read), self._asked, self._bad_rows)
 
     @property
     def _kept(self) -> int:
@@ -194,20 +200,33 @@ class _Making:
             except Dropped as drop:
                 self._drop(BUILD, str(drop), row)
                 yield None
+            except BadRow as bad:
+                self._skip(bad, row.number)
+                yield None
 
     def _written(self, indices: Iterable[int]) -> Iterator[Example | None]:
         pairs = self._part.asking.each(lambda index: (index, self._write(self._row(index))), indices)
         for index, written in pairs:
             self._done += 1
-            add(self._asked, written.asked)
             row = self._row(index)
-            if written.dropped:
-                self._drop(BUILD, written.dropped, row)
+            try:
+                yield self._named(row, self._example_of(written))
+            except Dropped as drop:
+                self._drop(BUILD, str(drop), row)
                 yield None
-            else:
-                yield self._named(row, written.example)
+            except BadRow as bad:
+                self._skip(bad, row.number)
+                yield None
 
-    def _write(self, row: Row) -> Written:
+    def _example_of(self, written: Written | BadRow) -> Example:
+        if isinstance(written, BadRow):
+            raise written
+        add(self._asked, written.asked)
+        if written.dropped:
+            raise Dropped(written.dropped)
+        return written.example
+
+    def _write(self, row: Row) -> Written | BadRow:
         """In a thread of its own; or as an earlier owner of the run had it."""
         key = f"{self._part.spec.name}/{row.number}"
         before = self._shop.ledger.find(key)
@@ -217,17 +236,23 @@ class _Making:
         ask, written, state = self._part.asking.ask(self._part.spec.options), Written(key=key), ""
         try:
             written.example.CopyFrom(self._part.builder.write(row, ask))
+            written.example.provenance.sampling.CopyFrom(ask.writer.used)
         except Dropped as drop:
             written.dropped, state = str(drop), drop.state
+        except BadRow as bad:
+            return bad
         written.asked.CopyFrom(ask.told(state))
         if state != "failed":  # an engine that was ill may be well the next time
             self._shop.ledger.add(written)
         return written
 
     def _named(self, row: Row, example: Example) -> Example:
-        """With its id and where it comes from; what the builder said of it stays."""
+        """With its id and where it comes from; what the builder said of it stays. Raises BadRow for an id again."""
         part = self._part
         example.id = f"{part.spec.name}/{example.id or row.number}"
+        if (key := _key(example.id)) in self._ids:
+            raise BadRow(row.place, "duplicate id", "an earlier row has the same id; mend it, or map another field")
+        self._ids.add(key)
         where = Provenance(source=row.source, row=row.number, builder=part.builder.name)
         if part.builder.write:
             where.prompt_digest = part.builder.prompt_digest
@@ -247,16 +272,18 @@ class _Making:
                 else:
                     examples.append(example)
         for example in examples:
-            self._make_id_unique(example)
             self._draw.add(example.id)
             self._shop.mix.add(example.id)
             self._shop.examples.add(example.SerializeToString())
 
-    def _make_id_unique(self, example: Example) -> None:
-        """Files may repeat an id; the part's name before it already keeps parts apart."""
-        if _key(example.id) in self._ids:
-            example.id = f"{example.id}@{example.provenance.row}"
-        self._ids.add(_key(example.id))
+    def _skip(self, bad: BadRow, number: int) -> None:
+        """Counts and tells a row that cannot be used, where the spec allows it. Raises it where it does not."""
+        if not self._shop.skips_bad_rows:
+            raise bad
+        self._bad_rows += 1
+        drop = Drop(id=f"{self._part.spec.name}/{number}", step=READ, reason=bad.reason, row=number, what=bad.what)
+        drop.source = self._part.source.name
+        self._funnel.drop(drop)
 
     def _drop(self, step: str, reason: str, row: Row) -> None:
         id_ = f"{self._part.spec.name}/{row.number}"

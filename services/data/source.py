@@ -32,9 +32,16 @@ NAME_CHARACTERS = 40  # more is no field's name: the first row of a file without
 class BadRow(InvalidInput):
     """A row that cannot be used. `reason`: the fixed words it is counted under; str() says place and details."""
 
+    number = 0  # of the row, once `each_row` has yielded it
+
     def __init__(self, place: str, reason: str, what: str = "") -> None:
         super().__init__(f"{place}: {what or reason}")
         self.place, self.reason = place, reason
+
+    @property
+    def what(self) -> str:
+        """Line and details, without the file."""
+        return str(self).removeprefix(self.place.rpartition(", ")[0]).removeprefix(", ")
 
 
 Numbered = Iterator[tuple[int, dict[str, Any] | BadRow]]
@@ -104,7 +111,10 @@ def read_rows(source: Source, fields: Mapping[str, str]) -> Iterator[Row]:
 def each_row(source: Source, fields: Mapping[str, str]) -> Iterator[Row | BadRow]:
     """Rows with `fields` (our name -> the file's, dots for what is inside) put beside the file's own."""
     for number, found in source.read():
-        yield found if isinstance(found, BadRow) else _mapped(Row(source.name, number, found), fields)
+        row = found if isinstance(found, BadRow) else _mapped(Row(source.name, number, found), fields)
+        if isinstance(row, BadRow):
+            row.number = number
+        yield row
 
 
 def from_file(spec: SourceSpec, settings: Settings, read: Read) -> Source:
