@@ -90,3 +90,13 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, says: st
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no recipe"):
         recipe.load(tmp_path / "none.yaml")
+
+
+def test_a_dataset_needs_no_model(tmp_path: Path) -> None:
+    text = "dataset: {seed: 3, parts: [{builder: nocot}]}"
+    spec = recipe.load_dataset(written(tmp_path, text))
+    assert (spec.name, spec.seed, spec.parts[0].name) == ("mine", 3, "nocot_0")
+    whole = "\n".join([text, "model: m", "training: {epochs: 1}", "evaluation: {benchmarks: [x]}"])
+    assert recipe.load(written(tmp_path, whole)).dataset == spec == recipe.load_dataset(written(tmp_path, whole))
+    with pytest.raises(InvalidInput, match=r"dataset\.parts is empty"):
+        recipe.load_dataset(written(tmp_path, "model: m"))

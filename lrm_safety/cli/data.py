@@ -10,7 +10,6 @@ from lrm_safety.cli._live import LiveStages
 from lrm_safety.cli._output import AsJson, console, errors, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import rpc
-from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import BuildDatasetRequest, Dataset, GetDatasetRequest, ListDatasetsRequest
 from lrm_safety.pipeline import follow
 from lrm_safety.settings import Settings
@@ -25,13 +24,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def build(
-    recipe: Annotated[Path, typer.Argument(help="A recipe; its `dataset` section is built.")], json: AsJson = False
+    recipe: Annotated[Path, typer.Argument(help="A recipe, of which `dataset` is enough.")], json: AsJson = False
 ) -> None:
     """Build a recipe's dataset, and nothing else."""
-    spec = recipes.load(recipe).dataset
-    if not spec.parts:
-        raise InvalidInput(f"{recipe}: dataset.parts is empty; expected at least one part")
-    request = BuildDatasetRequest(spec=spec)
+    request = BuildDatasetRequest(spec=recipes.load_dataset(recipe))
     with connected(Settings.from_env()) as clients:
         with LiveStages() as stages:
             run = follow(
