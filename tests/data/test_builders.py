@@ -56,7 +56,12 @@ def build(builder: str, fields: dict, **options: str) -> dict:
             {},
             {"id": "9", "prompt": "Why?", "tags": {"category": "A/B; C", "source": "a.jsonl"}},
         ),
-        ("question", {"prompt": "Why?", "source": "S"}, {"source": "T"}, {"prompt": "Why?", "tags": {"source": "T"}}),
+        (
+            "question",
+            {"prompt": "Why?", "source": "S", "template": "t#1"},
+            {"source": "T", "tags": "template"},
+            {"prompt": "Why?", "tags": {"source": "T", "template": "t#1"}},
+        ),
         (
             "star1_file",
             {"id": 3, "question": "Q", "response": FORGED, "category": ["A/B", "C"], "source": "S", "score": {}},

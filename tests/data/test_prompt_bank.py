@@ -54,10 +54,8 @@ def test_rows(bank, tmp_path: Path) -> None:
         request, framing = REQUESTS[int(behaviour) - 1]["goal"], template.removeprefix("t")
         assert row.text("prompt") == f"template {framing}: {request}!"
         assert (row.text("request"), row.text("kind")) == (request, "k")
-        assert row.fields["tags"] == {
-            "behaviour": f"{tmp_path}/requests.jsonl#{behaviour}",
-            "template": f"{tmp_path}/templates.jsonl#{template}",
-        }
+        assert row.text("behaviour") == f"{tmp_path}/requests.jsonl#{behaviour}"
+        assert row.text("template") == f"{tmp_path}/templates.jsonl#{template}"
 
 
 def test_the_seed_decides(bank) -> None:
@@ -96,8 +94,8 @@ def test_the_published_files(shared_data: Path, settings: Settings) -> None:
     spec = SourceSpec(source="prompt_bank", path="advbench/harmful_behaviors.csv", options=options)
     found = rows(open_source(spec, settings))
     assert len({row.text("prompt") for row in found}) == 1000
-    assert set(Counter(row.fields["tags"]["behaviour"] for row in found).values()) == {5}
-    assert set(Counter(row.fields["tags"]["template"] for row in found).values()) == {50}
+    assert set(Counter(row.text("behaviour") for row in found).values()) == {5}
+    assert set(Counter(row.text("template") for row in found).values()) == {50}
     with (shared_data / "advbench" / "harmful_behaviors.csv").open(encoding="utf-8") as file:
         goals = {row["goal"].strip() for row in csv.DictReader(file)}
     assert {row.text("request") for row in found} <= goals

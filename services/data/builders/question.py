@@ -6,15 +6,21 @@ Fields: prompt; optional: id, category, source (kept as tags; source: else where
 from collections.abc import Mapping
 
 from lrm_safety.nouns import Example
-from services.data.builder import required
+from services.data.builder import required, tags
 from services.data.builders.star1_file import category_of
 from services.data.source import Row
 
-OPTIONS: dict[str, str] = {"source": "the tag `source` of every row; default: the row's own, else where it is from"}
+OPTIONS = {
+    "source": "the tag `source` of every row; default: the row's own, else where it is from",
+    "tags": "more fields to keep as tags, separated by commas",
+}
 
 
 def build(row: Row, options: Mapping[str, str]) -> Example:
     source = options.get("source") or row.optional("source") or row.source
-    tags = {"category": category_of(row), "source": source}
-    tags = {name: value for name, value in tags.items() if value}
-    return Example(id=row.optional("id"), prompt=required(row, "prompt"), tags=tags)
+    kept = {"category": category_of(row), "source": source}
+    return Example(
+        id=row.optional("id"),
+        prompt=required(row, "prompt"),
+        tags=tags(row, options.get("tags", "")) | {name: value for name, value in kept.items() if value},
+    )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from lrm_safety.nouns import Example, Provenance, Sampling, user
 from services.data.asking import Ask
-from services.data.builder import required, template
+from services.data.builder import required, tags, template
 from services.data.distilling import thinking_of
 from services.data.dropping import Dropped
 from services.data.quoting import quoted
 from services.data.replies import as_verdicts, best_marks, read_json, unparsed
 from services.data.source import Row
 
-OPTIONS: dict[str, str] = {}
+OPTIONS = {"tags": "more fields to keep as tags, separated by commas"}
 ASKS = ("writer", "grader")
 PARTS = ("distilling.py", "quoting.py", "replies.py")
 BEST = {"content_safety": 10, "relevance": 10, "accuracy": 10}
@@ -40,13 +40,14 @@ def write(row: Row, ask: Ask) -> Example:
         answer=quoted("answer", answer),
     )
     marks = best_marks(ask.grader([user(rubric)], GRADING).answer, BEST)
+    kept = {"category": "; ".join(categories), "source": row.optional("source") or row.source}
     return Example(
         id=row.optional("id"),
         prompt=prompt,
         thinking=thinking,
         answer=answer,
         instruction=instruction,
-        tags={"category": "; ".join(categories), "source": row.optional("source") or row.source},
+        tags=tags(row, ask.options.get("tags", "")) | kept,
         provenance=Provenance(verdicts=as_verdicts("star1", marks)),
     )
 

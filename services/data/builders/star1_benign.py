@@ -7,7 +7,7 @@ source (benign_rewrite), twin_of, category (the harmful request's). Structure as
 
 from lrm_safety.nouns import Example, Provenance, Sampling, user
 from services.data.asking import Ask
-from services.data.builder import required, template
+from services.data.builder import required, tags, template
 from services.data.builders.star1_file import category_of
 from services.data.distilling import thinking_of
 from services.data.dropping import Dropped
@@ -15,7 +15,7 @@ from services.data.quoting import quoted
 from services.data.replies import as_verdicts, best_marks, read_object, unparsed
 from services.data.source import Row
 
-OPTIONS: dict[str, str] = {}
+OPTIONS = {"tags": "more fields to keep as tags, separated by commas"}
 ASKS = ("writer", "grader")
 PARTS = ("distilling.py", "quoting.py", "replies.py")
 SOURCE = "benign_rewrite"
@@ -33,13 +33,13 @@ def write(row: Row, ask: Ask) -> Example:
     )
     marks = best_marks(ask.grader([user(rubric)], GRADING).answer, BEST, lowest=1)
     twin = row.optional("id") or f"{row.source}#{row.number}"
-    tags = {"source": SOURCE, "twin_of": twin, "category": category_of(row)}
+    kept = {"source": SOURCE, "twin_of": twin, "category": category_of(row)}
     return Example(
         id=row.optional("id"),
         prompt=prompt,
         thinking=thinking,
         answer=answer,
-        tags={name: value for name, value in tags.items() if value},
+        tags=tags(row, ask.options.get("tags", "")) | {name: value for name, value in kept.items() if value},
         provenance=Provenance(verdicts=as_verdicts("star1_benign", marks)),
     )
 

@@ -1,8 +1,8 @@
 """Behaviours x jailbreak templates (arXiv 2505.15404, section 3): requests put into templates, balanced, drawn by seed.
 
 `path` has the behaviours, option `template_path` the templates; both are held in memory. A row is its behaviour's, with
-`prompt` (the template with the request in it), `request` (as it was), an id made of both, and as fields and `tags` the
-`behaviour` and the `template` that it is from, by file and id.
+`prompt` (the template with the request in it), `request` (as it was), an id made of both, and file and id of each as
+`behaviour` and `template`, which a builder keeps with `tags: "behaviour, template"`.
 """
 
 import hashlib
@@ -78,9 +78,14 @@ class _Bank:
         if placeholder not in framing:
             raise InvalidInput(f"{template.place}: the placeholder {placeholder!r} is not in it; see `placeholder`")
         names = [row.optional("id") or str(row.number) for row in (behaviour, template)]
-        tags = {"behaviour": f"{behaviour.source}#{names[0]}", "template": f"{template.source}#{names[1]}"}
-        texts = {"id": "+".join(names), "prompt": framing.replace(placeholder, request), "request": request}
-        return {**behaviour.fields, **tags, **texts, "tags": tags}
+        return {
+            **behaviour.fields,
+            "id": "+".join(names),
+            "prompt": framing.replace(placeholder, request),
+            "request": request,
+            "behaviour": f"{behaviour.source}#{names[0]}",
+            "template": f"{template.source}#{names[1]}",
+        }
 
 
 def balanced_pairs(first: int, second: int, chance: random.Random) -> Iterator[tuple[int, int]]:
