@@ -13,6 +13,8 @@ from lrm_safety.chat import THINK_CLOSE, THINK_OPEN, ChatTemplate, target_text
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Example, user
 
+_BLANK = "▁"  # SentencePiece's
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -42,6 +44,19 @@ class Encoder:
     def trained_text(self, encoded: Encoded) -> str:
         """What the trained tokens say, special tokens included."""
         return str(self._tokenizer.decode(encoded.ids[encoded.start :], skip_special_tokens=False))
+
+    def texts(self, encoded: Encoded) -> list[str]:
+        """Each token alone; one that is only a part of a character is written as the vocabulary writes it."""
+        return [self._text(token) for token in encoded.ids]
+
+    def _text(self, token: int) -> str:
+        name, text = (
+            self._tokenizer.id_to_token(token) or "",
+            self._tokenizer.decode([token], skip_special_tokens=False),
+        )
+        if name.startswith(_BLANK):
+            return name.replace(_BLANK, " ")  # decoding would cut the blank off
+        return name if "\ufffd" in text or not text else str(text)
 
     def _ids(self, before: str, target: str) -> tuple[list[int], int]:
         """Tokenised as one text, unless a token then spans the border: serving has the prompt's tokens alone."""

@@ -21,7 +21,7 @@ from lrm_safety.errors import Conflict, InvalidInput, LrmError
 from lrm_safety.nouns import Checkpoint, Dataset, DatasetSpec, Example, PartCounts, PartSpec, reference
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
-from services.data import budget, selector
+from services.data import budget, selector, survey
 from services.data import builder as builders
 from services.data import filter as filters
 from services.data.asking import SEEDS, Asking, Models, add
@@ -32,7 +32,7 @@ from services.data.making import Made, Part, Workshop, make_part
 from services.data.reading import KIND
 from services.data.source import open_source
 from services.data.spool import Examples, SeededOrder, Spool
-from services.data.tokens import read_tokenizer, response_tokens
+from services.data.tokens import read_tokenizer
 
 log = observe.logger(__name__)
 SHARD_EXAMPLES = 10_000
@@ -121,13 +121,12 @@ class Plan:
             add(manifest.asked, each.asked)
         for _, _, context in self.filters:
             add(manifest.asked, context.asking.asked)
-        if self.tokenizer is not None:
-            tokenizer = read_tokenizer(store, self.tokenizer)
+        tokenizer = read_tokenizer(store, self.tokenizer) if self.tokenizer else None
 
-            def counted(done: int) -> None:
-                run.progress("count tokens", done, len(mixed), "examples")
+        def counted(done: int) -> None:
+            run.progress("survey", done, len(mixed), "examples")
 
-            manifest.response_tokens.CopyFrom(response_tokens(mixed, tokenizer, counted))
+        survey.examine(mixed, manifest, tokenizer, (), counted)
         return manifest
 
 

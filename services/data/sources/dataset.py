@@ -9,8 +9,7 @@ from lrm_safety import artefacts, jsonl
 from lrm_safety.nouns import Dataset, Example, SourceSpec, reference
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
-from services.data.build import KIND
-from services.data.reading import read_examples
+from services.data.reading import KIND, read_examples
 from services.data.source import Numbered, Source
 
 
