@@ -41,7 +41,7 @@ R = TypeVar("R")
 AT_ONCE = 64  # rows at work
 WINDOW = 256  # rows at work or finished, and waiting for one before them
 LOOK_S = 0.5
-REPEATS = 1_000_000  # seeds are spread over so many
+SEEDS = 1_000_000_000  # a seed of a spec is below, so that with what is asked it stays a number of 32 bits
 UNNAMED = Sampling(max_tokens=2048)
 NOBODY = Writer()
 
@@ -56,6 +56,7 @@ class Asker:
     send: Send
     sampling: Sampling  # what the spec sets: it goes before what the builder wants
     asked: Asked
+    used: Sampling = field(default_factory=Sampling)  # in the last answer, with its seed
 
     def __call__(self, messages: Sequence[Message], sampling: Sampling = UNNAMED, attempt: int = 0) -> Completion:
         """The whole answer. `sampling`: what the builder wants where the spec says nothing. Another `attempt` is
@@ -68,6 +69,8 @@ class Asker:
         wanted.CopyFrom(sampling)
         wanted.MergeFrom(self.sampling)
         completion = self.send(Prompt(messages=messages, repeat=_spread(messages) + attempt), wanted)
+        self.used.CopyFrom(wanted)
+        self.used.seed = completion.seed
         self.asked.questions += 1
         self.asked.cached += completion.cached
         if not completion.cached:
@@ -226,6 +229,6 @@ def add(total: Asked, more: Asked) -> None:
 
 
 def _spread(messages: Sequence[Message]) -> int:
-    """A number in [0, 1e9) that goes with what is asked, in steps that leave room for attempts."""
+    """A number below SEEDS that goes with what is asked, in steps that leave room for attempts."""
     text = "\0".join(f"{message.role}\0{message.content}" for message in messages)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % REPEATS * 1000
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (SEEDS // 1000) * 1000

@@ -1,7 +1,7 @@
-"""Default CoT (LRM-Safety-Study, arXiv 2505.15404, setting 1): a reasoning model answers the bare prompt.
+"""Default CoT: a reasoning model answers the bare prompt, without any instruction.
 
-Fields: prompt; optional: id, type (kept as a tag). The study keeps only what a judge of responses finds safe: add a
-filter for that.
+LRM-Safety-Study, arXiv 2505.15404, setting 1. Fields: prompt; optional: id, type (kept as a tag). The study keeps only
+what a judge of responses finds safe: add a filter for that.
 """
 
 from lrm_safety.nouns import Example

@@ -1,8 +1,9 @@
-"""Improved CoT (LRM-Safety-Study, arXiv 2505.15404, setting 3): risk first, nothing harmful in the thought either, no second thoughts.
+"""Improved CoT: the risk first, nothing harmful in the thought either, and no second thoughts.
 
-Fields as in `default`. The instruction stands before the request in the user's turn: on top of `realsafe` it is against
-overthinking (refuse at once, whatever the framing, and do not reconsider) and against inconsistency (thought and answer
-refuse alike, the answer beginning with "Sorry"). The wording is ours.
+LRM-Safety-Study, arXiv 2505.15404, setting 3. Fields as in `default`. The instruction stands before the request in the
+user's turn: on top of `realsafe` it is against overthinking (refuse at once, whatever the framing, and do not
+reconsider) and against inconsistency (thought and answer refuse alike, the answer beginning with "Sorry"). The wording
+is ours.
 """
 
 from lrm_safety.nouns import Example

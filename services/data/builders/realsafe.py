@@ -1,7 +1,7 @@
-"""RealSafe (LRM-Safety-Study, arXiv 2505.15404, setting 2): a reasoning model is told to watch for risk and to refuse clearly.
+"""RealSafe: a reasoning model is told to watch for risk and to refuse clearly.
 
-Fields as in `default`. The instruction stands before the request in the user's turn. The structure is that of
-RealSafe-R1's, the wording is ours.
+LRM-Safety-Study, arXiv 2505.15404, setting 2. Fields as in `default`. The instruction stands before the request in the
+user's turn. The structure is that of RealSafe-R1's, the wording is ours.
 """
 
 from lrm_safety.nouns import Example

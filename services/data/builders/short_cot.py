@@ -1,7 +1,7 @@
-"""Short CoT (LRM-Safety-Study, arXiv 2505.15404, setting 4): a plain model writes a few sentences of safety reasoning, then answers.
+"""Short CoT: a plain model writes a few sentences of safety reasoning, then answers.
 
-Fields as in `default`. The instruction is the system's turn; the model writes the think tags itself. The wording is
-ours.
+LRM-Safety-Study, arXiv 2505.15404, setting 4. Fields as in `default`. The instruction is the system's turn; the model
+writes the think tags itself. The wording is ours.
 """
 
 from lrm_safety.nouns import Example

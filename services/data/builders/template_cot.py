@@ -1,7 +1,7 @@
-"""Template CoT (LRM-Safety-Study, arXiv 2505.15404, setting 5): the thought is a checklist over eight categories of harm, with a conclusion.
+"""Template CoT: the thought is a checklist over eight categories of harm, with a conclusion.
 
-Fields as in `default`. The instruction, with one worked example, is the system's turn; the model writes the think tags
-itself. The wording is ours.
+LRM-Safety-Study, arXiv 2505.15404, setting 5. Fields as in `default`. The instruction, with one worked example, is the
+system's turn; the model writes the think tags itself. The wording is ours.
 """
 
 from lrm_safety.nouns import Example
