@@ -6,18 +6,19 @@ again. Reads the tags `source` and `category` (several are joined by "; "). Ther
 nothing, the order of the examples what goes first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Example
+from services.data.filter import FilterContext
 
 OPTIONS: dict[str, str] = {}
 Kind = tuple[str, frozenset[str]]  # source, categories: examples of one kind weigh the same
 
 
-def select(examples: Iterable[Example], count: int, seed: int, context: object) -> list[int]:
+def select(examples: Sequence[Example], count: int, seed: int, context: FilterContext) -> list[int]:
     """Indices of the `count` examples that stay, in order. Raises InvalidInput for one without source or category.
 
     Memory: an index each. Time: (n - count) steps over the kinds there are, of which STAR-1 has 151.
