@@ -6,9 +6,10 @@ returns in the order of the rows; streams.py gathers what they ask at the same t
 """
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -162,6 +163,7 @@ class Asking:
     def __init__(self, owner: str, models: Models, writer: Writer = NOBODY, grader: Writer = NOBODY) -> None:
         self.writer, self.grader = Model(owner, "writer", writer, models), Model(owner, "grader", grader, models)
         self._models = models
+        self._looked_at = 0.0
         self.asked = Asked()  # by filters; parts count their own
 
     def of(self, role: str) -> Model:
@@ -188,7 +190,6 @@ class Asking:
         """`work` of each item, in the order of the items, many at once. What work raises is raised in its place."""
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="asking")
         waiting: deque[Future[R]] = deque()
-        is_exhausted = False
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
@@ -197,18 +198,26 @@ class Asking:
             while waiting:
                 yield self._next(waiting)
         except Exhausted:
-            is_exhausted = True  # what is being answered is paid for
+            pool.shutdown(wait=False, cancel_futures=True)
+            while left := [each for each in waiting if not each.done()]:  # what is being answered is paid for
+                wait(left, LOOK_S)
+                self._look()
             raise
         finally:
-            pool.shutdown(wait=is_exhausted, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _next(self, waiting: deque[Future[R]]) -> R:
+        self._look()
         while not waiting[0].done():
-            try:
-                waiting[0].exception(LOOK_S)
-            except TimeoutError:
-                self._models.look()
+            wait([waiting[0]], LOOK_S)
+            self._look()
         return waiting.popleft().result()
+
+    def _look(self) -> None:
+        """Not for every row: it asks the store."""
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._looked_at = time.monotonic()
+            self._models.look()
 
     def _asker(self, model: Model, asked: Asked) -> Asker:
         def send(prompt: Prompt, sampling: Sampling) -> Completion:

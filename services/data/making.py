@@ -95,10 +95,12 @@ class _Funnel:
 
     def __init__(self, part: str, steps: Sequence[str], drops: DropFile) -> None:
         self._part, self._drops = part, drops
+        self.lost = 0  # rows that were worked on in vain
         self._dropped: dict[str, Counter[str]] = {step: Counter() for step in steps}
 
     def drop(self, drop: Drop) -> None:
         self._dropped[drop.step][drop.reason] += 1
+        self.lost += drop.step not in (READ, DRAW)
         self._drops.add(drop)
 
     def dropped(self) -> Counter[str]:
@@ -130,7 +132,7 @@ class _Making:
         """All rows onto the disk, so that a broken one is known before anything is asked."""
         for row in each_row(self._part.source, self._part.spec.source.fields):
             if self._read % _LOOK_EVERY == 0:
-                self._look("read", self._read, 0)
+                self._look(READ, self._read, 0)
             self._read += 1
             if isinstance(row, BadRow):
                 self._skip(row, row.number)
@@ -145,7 +147,7 @@ class _Making:
             outcomes = self._written(taken) if self._part.builder.write else self._built(taken)
             while block := list(itertools.islice(outcomes, BLOCK)):
                 self._sieve(block)
-                self._look_at_making()
+                self._shop.run.check_cancelled()
         for index in todo:
             self._drop(DRAW, NOT_DRAWN, self._row(index))
 
@@ -193,6 +195,8 @@ class _Making:
         """One a row; None for a row that gave none, which is told already."""
         assert self._part.builder.build
         for index in indices:
+            if self._done % _LOOK_EVERY == 0:
+                self._look(BUILD, self._done, len(self._rows))
             self._done += 1
             row = self._row(index)
             try:
@@ -208,6 +212,7 @@ class _Making:
         pairs = self._part.asking.each(lambda index: (index, self._write(self._row(index))), indices)
         for index, written in pairs:
             self._done += 1
+            self._tell_of_asking()
             row = self._row(index)
             try:
                 yield self._named(row, self._example_of(written))
@@ -298,17 +303,15 @@ class _Making:
 
     def _look(self, stage: str, done: int, total: int) -> None:
         self._shop.run.check_cancelled()
-        asked = self._asked
-        metrics = {"questions": asked.questions, "tokens": asked.completion_tokens, "cost": asked.cost}
-        unit = "examples" if self._part.asked_count else "rows"
-        self._shop.run.progress(
-            f"{stage} {self._part.spec.name}", done, total, unit, metrics if self._part.builder.write else None
-        )
+        self._shop.run.progress(f"{stage} {self._part.spec.name}", done, total, "rows")
 
-    def _look_at_making(self) -> None:
-        """How far: of the examples that are wanted, or of all rows."""
-        wanted = self._part.asked_count
-        self._look("build", *((min(self._kept, wanted), wanted) if wanted else (self._done, len(self._rows))))
+    def _tell_of_asking(self) -> None:
+        """How far: of all rows, or of those that will be asked as far as is known."""
+        wanted, asked = self._part.asked_count, self._asked
+        total = min(len(self._rows), wanted + self._funnel.lost) if wanted else len(self._rows)
+        metrics = {"questions": asked.questions, "tokens": asked.completion_tokens, "cost": asked.cost}
+        stage = f"{BUILD} {self._part.spec.name}"
+        self._shop.run.progress(stage, self._done, max(self._done, total), "rows", metrics)
 
 
 def _key(id_: str) -> bytes:
