@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lrm_safety import jsonl
 from lrm_safety.nouns import Dataset, RecipeOutcome, RoleDecision
-from lrm_safety.report import wording
+from lrm_safety.report import datasets, wording
 from lrm_safety.report.facts import (
     VERDICTS,
     ReportData,
@@ -27,7 +27,7 @@ from lrm_safety.report.facts import (
     sides_of,
     verdict_of,
 )
-from lrm_safety.report.origins import funnel, lineage
+from lrm_safety.report.origins import lineage
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
 from lrm_safety.report.samples import FLIP_ORDER, embedded
 from lrm_safety.report.templates import read_page, render
@@ -85,7 +85,7 @@ def about(data: ReportData) -> dict[str, Any]:
         "curves": [Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
         "metrics": data.metrics,
         "dataset": data.dataset,
-        "funnel": funnel(data.dataset) if data.dataset else [],
+        "funnel": datasets.funnel(data.dataset) if data.dataset else [],
         "lineage": lineage(outcome),
         "settings": _settings(outcome),
     }
