@@ -32,6 +32,10 @@ def jsonl(path: Path, rows: list) -> Path:
     return compress(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
+def json_list(path: Path, rows: list) -> Path:
+    return compress(path, json.dumps(rows).encode())
+
+
 def parquet(path: Path, rows: list) -> Path:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
