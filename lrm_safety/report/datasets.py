@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from lrm_safety.nouns import Dataset, Overlap, PartCounts, Step, TokenStats
+from markupsafe import Markup
+
+from lrm_safety.jsonl import to_dict
+from lrm_safety.nouns import Dataset, Overlap, PartCounts, Step, TokenStats, reference
 from lrm_safety.report import wording
+from lrm_safety.report.templates import pretty, render
 
 UNKNOWN = "licence not known"
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 620, 190, 44, 34, 150  # pixels of the histogram
@@ -61,6 +66,23 @@ class Histogram:
     left: int = _LEFT
     top: int = _TOP
     bottom: int = _BOTTOM
+
+
+def about(dataset: Dataset) -> dict[str, Any]:
+    """What a dataset's page says."""
+    drawn = histogram(dataset.response_tokens)
+    return {
+        "title": wording.short(reference(dataset.name, dataset.digest)),
+        "facts": _facts(dataset),
+        "dataset": dataset,
+        "funnel": funnel(dataset),
+        "shares": shares(dataset),
+        "lengths": Markup(render("lengths.svg", plot=drawn)) if drawn else None,
+        "tokens": tokens(dataset.response_tokens).capitalize(),
+        "tokenizer": wording.short(dataset.spec.tokenizer),
+        "overlaps": [(each.benchmark, overlap(each), each.shared) for each in dataset.overlaps],
+        "spec": pretty(to_dict(dataset.spec)),
+    }
 
 
 def licences(dataset: Dataset) -> list[str]:
@@ -123,6 +145,18 @@ def histogram(stats: TokenStats) -> Histogram | None:
     every = -(-len(counts) // 6)
     ticks = [(round(_LEFT + place * wide, 1), f"{place * step:,}") for place in range(0, len(counts) + 1, every)]
     return Histogram(bars, ticks, f"{most:,}")
+
+
+def _facts(dataset: Dataset) -> list[tuple[str, str]]:
+    facts = [
+        ("Examples", f"{dataset.examples:,}"),
+        ("Licence", "; ".join(licences(dataset))),
+        ("Built", wording.moment(dataset.created_at)),
+        ("Bad rows skipped", f"{dataset.bad_rows:,}" if dataset.bad_rows else ""),
+        ("Models asked", asked(dataset)),
+        ("Digest", dataset.digest),
+    ]
+    return [(name, value) for name, value in facts if value]
 
 
 def _stages(dataset: Dataset, part: PartCounts) -> list[Stage]:

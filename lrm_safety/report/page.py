@@ -30,7 +30,7 @@ from lrm_safety.report.facts import (
 from lrm_safety.report.origins import lineage
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
 from lrm_safety.report.samples import FLIP_ORDER, embedded
-from lrm_safety.report.templates import read_page, render
+from lrm_safety.report.templates import pretty, read_page, render
 
 STYLES = ("colours.css", "plot.css", "report.css")
 TONES = {"PASS": "good", "BLOCK": "bad", "INCONCLUSIVE": "doubt", "MEASURED": "plain"}
@@ -203,13 +203,7 @@ def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:
         **{f"{name.lower()}_checkpoint": card.checkpoint for name, card in cards if card},
         **{f"{name.lower()}_weights_digest": card.weights_digest for name, card in cards if card},
     }
-    shown: list[tuple[str, str]] = [("Lineage", _pretty({key: value for key, value in lineage.items() if value}))]
+    shown: list[tuple[str, str]] = [("Lineage", pretty({key: value for key, value in lineage.items() if value}))]
     if outcome.HasField("recipe"):
-        shown.append(("Recipe, with every default written out", _pretty(jsonl.to_dict(outcome.recipe))))
+        shown.append(("Recipe, with every default written out", pretty(jsonl.to_dict(outcome.recipe))))
     return shown
-
-
-def _pretty(value: dict[str, Any]) -> Markup:
-    """Indented JSON as escaped text, its line breaks kept."""
-    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
-    return Markup("\n").join(wording.plain(line) for line in lines)
