@@ -12,7 +12,7 @@ from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import Example, FilterSpec
 from lrm_safety.settings import Settings
 from services.data.filter import prepare
-from services.data.filters.ngram import runs, words
+from services.data.words import runs, words
 from tests.data import files
 
 WORD = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=5)
@@ -101,7 +101,14 @@ def test_length(settings: Settings) -> None:
         ("length", {"tokens": "5"}, r"no option tokens; it has: characters"),
         ("ngram", {}, "`path` is missing"),
         ("ngram", {"path": "x.jsonl", "n": "-1"}, "n is '-1'"),
-        ("", {}, "exact, length, ngram"),
+        ("ngram", {"path": "x.jsonl", "among": "some"}, "expected none, part, all"),
+        ("ngram", {"among": "all", "n_of": "a=5"}, "among: part"),
+        ("ngram", {"among": "part", "n_of": "a:5"}, "n_of is 'a:5'"),
+        ("tfidf", {"threshold": "2"}, "threshold is '2'; expected a number above 0"),
+        ("tfidf", {"among": "none"}, "`path` is missing"),
+        ("near", {"threshold": "no"}, "filter near: threshold"),
+        ("language", {"languages": "english"}, "expected ISO 639-1 codes"),
+        ("", {}, "exact, .*length, .*ngram"),
     ],
 )
 def test_options_are_checked(filter: str, options: dict[str, str], says: str, settings: Settings) -> None:
@@ -110,8 +117,8 @@ def test_options_are_checked(filter: str, options: dict[str, str], says: str, se
 
 
 def test_what_is_not_there(settings: Settings) -> None:
-    with pytest.raises(NotFound, match="exact, length, ngram"):
-        keep(settings, "tfidf")
+    with pytest.raises(NotFound, match=r"exact, .*length, .*ngram"):
+        keep(settings, "no_such")
     with pytest.raises(NotFound, match="no/such"):
         keep(settings, "ngram", path="no/such.jsonl")
     with pytest.raises(NotFound, match="txt"):
