@@ -35,12 +35,15 @@ from lrm_safety.nouns import (
     WatchRunRequest,
     Writer,
     Written,
+    user,
 )
 from lrm_safety.runs import read_parts
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import asking, service
+from services.data.asking import Ask, Asking, Models
 from services.data.dropping import FILE
+from services.data.filter import FilterContext
 from services.data.making import NOT_DRAWN
 from services.data.reading import read_examples
 from services.inference import service as inference_service
@@ -254,6 +257,29 @@ def test_whom_to_ask_is_checked_at_once(script: Script, questions: Path, clients
         ask(clients, unasked)
     with pytest.raises(InvalidInput, match="max_tokens and max_cost are 0 for no limit"):
         ask(clients, spec(questions, budget=Budget(max_tokens=-1)))
+
+
+def test_a_filter_asks_about_a_whole_block_at_once(script: Script, clients: Clients, settings: Settings) -> None:
+    asking_ = Asking("filter x", Models(lambda: clients, Budget()), grader=Writer(endpoint="base"))
+    context = FilterContext("x", {"word": "1?"}, settings, asking_)
+    at_once = threading.Barrier(8, timeout=30)
+    bad = {"3?": Completion(error="HTTP 500")}
+    good = script.answer
+    script.answer = lambda text: bad.get(text) or good(text)
+
+    def work(example: Example, ask: Ask) -> str:
+        at_once.wait()
+        graded = ask.grader([user(example.prompt)])
+        example.tags["graded"] = "yes"
+        return "" if ask.options["word"] in graded.answer else "not that"
+
+    examples = [Example(prompt=f"{n}?") for n in range(8)]
+    reasons = ["not that", "", "not that", "grader failed", *["not that"] * 4]
+    assert context.ask(work, examples) == reasons
+    assert [bool(example.tags) for example in examples] == [n != 3 for n in range(8)]
+    assert (context.asking.asked.rows, context.asking.asked.completed, context.asking.asked.failed) == (8, 7, 1)
+    with pytest.raises(InvalidInput, match="filter x asks a writer"):
+        context.ask(lambda example, ask: ask.writer([user("a")]).answer, examples)
 
 
 @pytest.fixture

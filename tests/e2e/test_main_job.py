@@ -19,7 +19,7 @@ import pytest
 
 from lrm_safety import artefacts, jsonl
 from lrm_safety.cli._services import running_pid
-from lrm_safety.nouns import Checkpoint, Record, Run, Scorecard
+from lrm_safety.nouns import Checkpoint, Example, Record, Run, Scorecard
 from lrm_safety.runs import RunHost, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
@@ -43,6 +43,21 @@ evaluation:
     - {benchmark: demo_benign, limit: 12}
     - {benchmark: demo_math, limit: 12}
 gate: {margins: {harm: 0.0, over_refusal: 0.2, reasoning: 0.2}}
+"""
+WRITTEN = """
+dataset:
+  seed: 1
+  parts:
+    - &part
+      name: plain
+      builder: default
+      source: {source: jsonl, path: ASKED}
+      writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+      options: {thinking: optional}
+    - {<<: *part, name: realsafe, builder: realsafe}
+    - {<<: *part, name: improved, builder: improved}
+    - {<<: *part, name: short_cot, builder: short_cot}
+    - {<<: *part, name: template_cot, builder: template_cot}
 """
 EACH = 12  # samples of a cell
 CELLS = 4
@@ -153,6 +168,27 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     assert time.monotonic() - started < 30
     after = set(store.list("runs/")) | set(store.list("cache/")) | set(store.list("checkpoints/"))
     assert after <= set(before), "asking again made new objects"
+
+    check_written_dataset(machine, store, tmp_path)
+
+
+def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path) -> None:
+    """The small model writes a row for each way of asking: what it does not bring off is counted, and nothing else."""
+    (folder / "asked.jsonl").write_text('{"prompt": "What is the capital of France?"}\n')
+    (folder / "written.yaml").write_text(WRITTEN.replace("ASKED", str(folder / "asked.jsonl")))
+    deployed = lrm(env, "deploy", "small", "smollm2-135m-instruct", "--engine", "transformers")
+    assert deployed.returncode == 0, deployed.stderr
+    done = lrm(env, "data", "build", str(folder / "written.yaml"), "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    asked = made["asked"]
+    ended = ("completed", "refused", "bad_finish", "unparsed")
+    assert asked["rows"] == asked["questions"] == sum(asked.get(state, 0) for state in ended) == 5
+    assert made["examples"] == asked["completed"] >= 1
+    key = f"datasets/{made['name']}/{made['digest']}/examples-00000.jsonl.zst"
+    plain = next(each for each in jsonl.unpack(Example, store.read(key)) if each.id == "plain/1")
+    assert "Paris" in plain.answer
+    assert plain.provenance.writer.startswith("small@") and not plain.instruction
 
 
 def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
