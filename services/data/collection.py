@@ -65,7 +65,13 @@ class Collection:
                 f"{HUB}<id>/<file> where a hub is reachable"
             )
         question = spec.fields.get("question", self.question)
-        inner = self._hub(spec, settings) if spec.path.startswith(HUB) else self._disk(spec, settings, question)
+        is_hub = spec.path.startswith(HUB)
+        if is_hub and not question:
+            raise InvalidInput(
+                f"{self.label}: its files hold bare texts, which are read from disk alone; fetch them and name the folder, "
+                f"or say where the question is: `fields: {{question: ...}}`"
+            )
+        inner = self._hub(spec, settings) if is_hub else self._disk(spec, settings, question)
         licence = inner.licence or self.licence
         return Source(inner.name, inner.digest, licence, lambda: self._rows(inner, question or _TEXT))
 

@@ -117,5 +117,7 @@ def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
     offline = replace(settings, hub_offline=True)
     with pytest.raises(Unavailable, match="PKU-Alignment/BeaverTails"):
         read("beavertails", "hub:PKU-Alignment/BeaverTails/train.jsonl", offline)
+    with pytest.raises(InvalidInput, match="HExPHI: its files hold bare texts"):
+        read("hex_phi", "hub:LLM-Tuning-Safety/HEx-PHI/category_1.csv", settings)
     with pytest.raises(InvalidInput, match="source beavertails has no option seed"):
         open_source(SourceSpec(source="beavertails", path="a", options={"seed": "1"}), settings)
