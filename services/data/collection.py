@@ -68,7 +68,7 @@ class Collection:
         is_hub = spec.path.startswith(HUB)
         if is_hub and not question:
             raise InvalidInput(
-                f"{self.label}: its files hold bare texts, which are read from disk alone; fetch them and name the folder, "
+                f"{self.label}: its files hold bare texts, which are read from disk; fetch them and name the folder, "
                 f"or say where the question is: `fields: {{question: ...}}`"
             )
         inner = self._hub(spec, settings) if is_hub else self._disk(spec, settings, question)
