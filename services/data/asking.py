@@ -166,6 +166,10 @@ class Asking:
         self._looked_at = 0.0
         self.asked = Asked()  # by filters; parts count their own
 
+    @property
+    def clients(self) -> Clients:
+        return self._models.clients
+
     def of(self, role: str) -> Model:
         return self.writer if role == "writer" else self.grader
 

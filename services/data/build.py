@@ -127,6 +127,8 @@ class Plan:
             run.progress("survey", done, len(mixed), "examples")
 
         survey.examine(mixed, manifest, tokenizer, (), counted)
+        for name, _, context in self.filters:
+            context.findings.tell(manifest, name)
         return manifest
 
 

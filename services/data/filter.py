@@ -6,7 +6,8 @@
 `prepare` is called once a build: it checks its options, reads what it compares with, and returns the function that is
 given the examples in order, a block of at most 512 at a time. It answers one reason each: "" (keep) or why not, a few
 fixed words: each drop is counted under them in the manifest. A filter that looks at one example alone returns
-`one_by_one(reason)`. It may add tags and verdicts to the examples it keeps.
+`one_by_one(reason)`. It may add tags and verdicts to the examples it keeps. What else it found goes into
+`context.findings`: labels for the funnel, prompts of benchmarks for the overlaps.
 
 A filter that reads rows of its own opens them through the context, so that they belong to the identity of the dataset.
 One that asks a model says `ASKS = ("grader",)`, and calls `context.ask(work, examples)` with a function
@@ -24,6 +25,7 @@ from lrm_safety.settings import Settings
 from services.data.asking import Ask, Asking, Models, add
 from services.data.builder import code_digest
 from services.data.dropping import Dropped
+from services.data.findings import Findings
 from services.data.options import check_options
 from services.data.source import Row, open_source, read_rows
 
@@ -41,6 +43,11 @@ class FilterContext:
     asking: Asking
     inputs: list[str] = field(default_factory=list)  # digests of what was opened
     kind: str = "filter"
+    findings: Findings = field(default_factory=Findings)
+
+    def clients(self) -> Clients:
+        """The other services, as the build reaches them."""
+        return self.asking.clients
 
     def rows(self, spec: SourceSpec) -> Iterator[Row]:
         source = open_source(spec, self.settings)

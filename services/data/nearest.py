@@ -47,10 +47,9 @@ class Nearest:
 
     def sift(self, vectors: Floats) -> list[int]:
         """As find, also among the vectors; those that are NEW stay."""
-        found = self.find(vectors)
-        like = np.array(found, np.int64)
+        like: Ints = np.array(self.find(vectors), np.int64)
         rows, others = np.nonzero(np.tril(vectors @ vectors.T >= self._threshold, -1))
         settle(like, zip(rows.tolist(), others.tolist(), strict=True), len(self))
         self.add(vectors[like == NEW])
-        found = like.tolist()
+        found: list[int] = like.tolist()
         return found
