@@ -9,13 +9,13 @@ from lrm_safety import jsonl
 from lrm_safety.nouns import Drop
 
 FILE = "dropped.jsonl.zst"
-STATES = ("refused", "bad_finish", "unparsed", "failed")
 
 
 class Dropped(Exception):
     """A row that makes no example; str() is the reason it is counted under, in two or three fixed words.
 
-    `state` says how asking a model ended: one of STATES, or empty when it answered in full and the row is not wanted.
+    `state` says how asking a model ended: refused, bad_finish, unparsed or failed; empty when it answered in full, and
+    the row is not wanted.
     """
 
     def __init__(self, reason: str, state: str = "") -> None:

@@ -241,7 +241,8 @@ class _Making:
         ask, written, state = self._part.asking.ask(self._part.spec.options), Written(key=key), ""
         try:
             written.example.CopyFrom(self._part.builder.write(row, ask))
-            written.example.provenance.sampling.CopyFrom(ask.writer.used)
+            if ask.asked.questions:
+                written.example.provenance.sampling.CopyFrom(ask.writer.used)
         except Dropped as drop:
             written.dropped, state = str(drop), drop.state
         except BadRow as bad:
