@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import takewhile
 
-from lrm_safety.clients import Clients, rpc, rpc_stream
+from lrm_safety.clients import RETRY_AFTER_S, Clients, rpc, rpc_stream
 from lrm_safety.errors import LrmError, NotFound, Unavailable
 from lrm_safety.nouns import ListPluginsRequest, ReadSamplesRequest, Sample, question
 from services.data.words import Run, words
@@ -20,12 +20,15 @@ _FEWEST_WORDS = 4  # of an item that is looked for inside a longer prompt
 _FEWEST_ITEMS = 3  # of a benchmark that has a way of asking
 
 
-def read_benchmarks(clients: Clients, names: Sequence[str] = ()) -> Iterator[tuple[str, list[Sample] | str]]:
+def read_benchmarks(
+    clients: Clients, names: Sequence[str] = (), retry_after_s: Sequence[float] = RETRY_AFTER_S
+) -> Iterator[tuple[str, list[Sample] | str]]:
     """Those of these names, or every one that bench lists: name and samples, or why there are none.
 
     Raises Unavailable when bench does not answer.
     """
-    every = [plugin.name for plugin in rpc(clients.bench.ListPlugins, ListPluginsRequest(kind="benchmarks")).plugins]
+    listed = rpc(clients.bench.ListPlugins, ListPluginsRequest(kind="benchmarks"), retry_after_s=retry_after_s)
+    every = [plugin.name for plugin in listed.plugins]
     for name in names or every:
         try:
             yield name, list(rpc_stream(clients.bench.ReadSamples, ReadSamplesRequest(benchmark=name)))
@@ -41,7 +44,7 @@ def comparisons(clients: Clients) -> list[tuple[str, Callable[[str], bool] | str
     """Of each benchmark a function that says whether a prompt shares an item's wording, or why there is none."""
     found: list[tuple[str, Callable[[str], bool] | str]] = []
     try:
-        for name, samples in read_benchmarks(clients):
+        for name, samples in read_benchmarks(clients, retry_after_s=()):
             found.append((name, samples if isinstance(samples, str) else partial(_is_shared, Wording(samples))))
     except Unavailable:
         found.append((BENCH, "the bench service does not answer"))

@@ -25,6 +25,7 @@ from services.data import budget, selector, survey
 from services.data import builder as builders
 from services.data import filter as filters
 from services.data.asking import SEEDS, Asking, Models, add
+from services.data.benchmarks import comparisons
 from services.data.dropping import DropFile
 from services.data.filter import FilterContext, Keep
 from services.data.ledger import Follower, Ledger
@@ -126,7 +127,7 @@ class Plan:
         def counted(done: int) -> None:
             run.progress("survey", done, len(mixed), "examples")
 
-        survey.examine(mixed, manifest, tokenizer, (), counted)
+        survey.examine(mixed, manifest, tokenizer, comparisons(self.models.clients), counted)
         for name, _, context in self.filters:
             context.findings.tell(manifest, name)
         return manifest

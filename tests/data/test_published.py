@@ -1,10 +1,13 @@
 """The studies' published sets, as they are imported: counts and shares are those that were measured on them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from lrm_safety.clients import Clients
 from lrm_safety.nouns import Dataset, PartSpec
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
+from services.bench import service as bench
 from services.data.build import plan
 from services.data.reading import read_examples
 from tests.data.files import Listener, dataset, part
@@ -59,3 +62,21 @@ def test_nocot_has_one_response(shared_data: Path, settings: Settings, store: Ob
     examples = list(read_examples(store, made))
     assert len(examples) == 1000 and {example.thinking for example in examples} == {""}
     assert len({example.answer for example in examples}) == 1
+
+
+def test_what_is_left_is_compared_with_every_benchmark(
+    shared_data: Path, settings: Settings, serve: Callable, clients: Clients, store: ObjectStore
+) -> None:
+    """Over real gRPC: a set made of a benchmark shares all of it; the manifest says so of each benchmark."""
+    serve("bench", bench.register)
+    spec = dataset(part("jailbreakbench/harmful-behaviors.csv", "question", "csv", fields={"prompt": "Goal"}))
+    made = plan(spec, settings, store, clients).carry_out(Listener(), store, settings.state_dir / "data")
+    overlaps = {each.benchmark: each for each in made.overlaps}
+    assert (overlaps["jailbreakbench"].shared, overlaps["jailbreakbench"].examples) == (100, 100)
+    assert overlaps["math500"].shared == 0 and not overlaps["math500"].unchecked
+    assert {"strongreject", "xstest", "gsm8k", "advbench"} < set(overlaps)
+
+
+def test_without_bench_the_manifest_says_that_nothing_was_compared(settings: Settings, store: ObjectStore) -> None:
+    (only,) = built(part("harm", source="demo", count=10), settings, store).overlaps
+    assert (only.benchmark, only.unchecked) == ("bench", "the bench service does not answer")
