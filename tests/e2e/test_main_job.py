@@ -58,6 +58,14 @@ dataset:
     - {<<: *part, name: improved, builder: improved}
     - {<<: *part, name: short_cot, builder: short_cot}
     - {<<: *part, name: template_cot, builder: template_cot}
+    - &graded
+      name: star1
+      builder: star1
+      source: {source: jsonl, path: ASKED}
+      writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+      grader: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+    - {<<: *graded, name: star1_benign, builder: star1_benign}
+    - {<<: *graded, name: safekey_mix, builder: safekey_mix, options: {annotator: grader}}
 """
 EACH = 12  # samples of a cell
 CELLS = 4
@@ -174,7 +182,8 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
 
 def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path) -> None:
     """The small model writes a row for each way of asking: what it does not bring off is counted, and nothing else."""
-    (folder / "asked.jsonl").write_text('{"prompt": "What is the capital of France?"}\n')
+    row = {"prompt": "What is the capital of France?", "thinking": "The user asks this. I know it.", "answer": "Paris."}
+    (folder / "asked.jsonl").write_text(json.dumps(row))
     (folder / "written.yaml").write_text(WRITTEN.replace("ASKED", str(folder / "asked.jsonl")))
     deployed = lrm(env, "deploy", "small", "smollm2-135m-instruct", "--engine", "transformers")
     assert deployed.returncode == 0, deployed.stderr
@@ -183,8 +192,9 @@ def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path)
     made = json.loads(done.stdout)
     asked = made["asked"]
     ended = ("completed", "refused", "bad_finish", "unparsed")
-    assert asked["rows"] == asked["questions"] == sum(asked.get(state, 0) for state in ended) == 5
-    assert made["examples"] == asked["completed"] >= 1
+    assert asked["questions"] >= asked["rows"] == sum(asked.get(state, 0) for state in ended) == 8
+    assert 1 <= made["examples"] <= asked["completed"]
+    assert [part.get("kept", 0) + sum(part.get("dropped", {}).values()) for part in made["parts"]] == [1] * 8
     key = f"datasets/{made['name']}/{made['digest']}/examples-00000.jsonl.zst"
     plain = next(each for each in jsonl.unpack(Example, store.read(key)) if each.id == "plain/1")
     assert "Paris" in plain.answer
