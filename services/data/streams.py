@@ -28,7 +28,8 @@ BATCH = 8  # questions a stream
 GATHER_S = 0.01  # how long a stream waits for others who ask the same model
 OUTAGES = 3  # times a service may fail to answer, one after another
 PAUSE_S = 0.5  # after the first; doubles
-ERRORS_IN_ROW = 16  # completions that are errors, one after another: the engine is dead
+ERRORS_IN_ROW = 16  # answers that are errors, one after another: the engine is dead
+ENGINE_ERROR = "engine error"  # how a judge begins to say that its model did not answer
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Streams:
             ("generate", endpoint, str(sampling)),
         )
         completion: Completion = self._ask(_Question(group, prompt))
-        self._check_alive(endpoint, completion)
+        self._check_alive(endpoint, completion.error)
         return completion
 
     def score(self, judge: JudgeSpec, item: ScoreItem) -> Verdict:
@@ -79,6 +80,7 @@ class Streams:
         copy.CopyFrom(item)
         verdict: Verdict = self._ask(_Question(group, copy))
         verdict.id = item.id
+        self._check_alive(judge.endpoint, verdict.invalid if verdict.invalid.startswith(ENGINE_ERROR) else "")
         return verdict
 
     def close(self) -> None:
@@ -168,12 +170,13 @@ class Streams:
             with self._lock:
                 self._calls.difference_update(calls)
 
-    def _check_alive(self, endpoint: str, completion: Completion) -> None:
+    def _check_alive(self, endpoint: str, error: str) -> None:
+        """A few errors are data; with nothing but errors there is no living engine."""
         with self._lock:
-            self._errors_in_row = self._errors_in_row + 1 if completion.error else 0
+            self._errors_in_row = self._errors_in_row + 1 if error else 0
             is_dead = self._errors_in_row >= ERRORS_IN_ROW
         if is_dead:
             raise Unavailable(
-                f"the engine of {endpoint} failed {ERRORS_IN_ROW} times in a row, last: {completion.error}; see its "
+                f"the engine of {endpoint} failed {ERRORS_IN_ROW} times in a row, last: {error}; see its "
                 "log, deploy it again, then build again and it goes on"
             )

@@ -31,7 +31,9 @@ from lrm_safety.nouns import (
     Run,
     RunState,
     Sampling,
+    ScoreItem,
     Usage,
+    Verdict,
     WatchRunRequest,
     Writer,
     Written,
@@ -47,7 +49,7 @@ from services.data.filter import FilterContext
 from services.data.making import NOT_DRAWN
 from services.data.reading import read_examples
 from services.inference import service as inference_service
-from tests.bench.scripted import ScriptedInference
+from tests.bench.scripted import ScriptedInference, ScriptedJudge
 from tests.data import files
 from tests.data.files import dataset, part
 from tests.data.scripted_ask import completed
@@ -280,6 +282,27 @@ def test_a_filter_asks_about_a_whole_block_at_once(script: Script, clients: Clie
     assert (context.asking.asked.rows, context.asking.asked.completed, context.asking.asked.failed) == (8, 7, 1)
     with pytest.raises(InvalidInput, match="filter x asks a writer"):
         context.ask(lambda example, ask: ask.writer([user("a")]).answer, examples)
+
+
+def test_a_judge_whose_engine_is_dead_does_not_drop_everything(
+    serve: Callable, clients: Clients, settings: Settings
+) -> None:
+    judge = ScriptedJudge()
+    serve("judge", judge.register)
+    models = Models(lambda: clients, Budget())
+    context = FilterContext("x", {}, settings, Asking("filter x", models))
+    examples = [Example(answer="I'm sorry.")] * 40
+
+    def work(example: Example, ask: Ask) -> str:
+        return ask.judge("refusal", ScoreItem(answer=example.answer)).invalid
+
+    assert context.ask(work, examples) == [""] * 40
+    judge.judges["refusal"] = lambda item: Verdict(id=item.id, invalid="reply cut: longer than 5 tokens")
+    assert context.ask(work, examples) == ["reply cut: longer than 5 tokens"] * 40
+    judge.judges["refusal"] = lambda item: Verdict(id=item.id, invalid="engine error: HTTP 500")
+    with pytest.raises(Unavailable, match="failed 16 times in a row, last: engine error: HTTP 500"):
+        context.ask(work, examples)
+    models.close()
 
 
 @pytest.fixture
