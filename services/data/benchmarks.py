@@ -5,7 +5,7 @@ them in a row, anywhere in the prompt, and of one with fewer than four, nothing 
 begin or end with is how it asks, not what: an instruction to put the answer into a box does not count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import takewhile
 
@@ -42,13 +42,13 @@ def read_benchmarks(
 
 def comparisons(clients: Clients) -> list[tuple[str, Callable[[str], bool] | str]]:
     """Of each benchmark a function that says whether a prompt shares an item's wording, or why there is none."""
-    found: list[tuple[str, Callable[[str], bool] | str]] = []
+    asked: list[tuple[str, list[Sample] | str]] = []
     try:
-        for name, samples in read_benchmarks(clients, retry_after_s=()):
-            found.append((name, samples if isinstance(samples, str) else partial(_is_shared, Wording(samples))))
+        asked += read_benchmarks(clients, retry_after_s=())
     except Unavailable:
-        found.append((BENCH, "the bench service does not answer"))
-    return found
+        asked.append((BENCH, "the bench service does not answer"))
+    joined = _Joined({name: Wording(samples) for name, samples in asked if not isinstance(samples, str)})
+    return [(name, found if isinstance(found, str) else partial(joined.is_in, name)) for name, found in asked]
 
 
 class Wording:
@@ -61,6 +61,9 @@ class Wording:
             found = words(text)
             for run in _windows(found, min(n, len(found))):
                 self._items.setdefault(run, []).append(sample.id)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._items)
 
     def items(self, prompt: str) -> list[str]:
         """The ids of the items whose wording is in the prompt, in the order in which it has them."""
@@ -76,8 +79,21 @@ def own_words(samples: Sequence[Sample]) -> list[str]:
     return [" ".join(text[start : max(start, len(text) - end)]) for text in texts]
 
 
-def _is_shared(wording: Wording, prompt: str) -> bool:
-    return bool(wording.items(prompt))
+class _Joined:
+    """Many benchmarks, looked up at once: they are asked one after the other about the same prompt."""
+
+    def __init__(self, wordings: Mapping[str, Wording]) -> None:
+        self._names: dict[Run, list[str]] = {}
+        for name, wording in wordings.items():
+            for run in wording:
+                self._names.setdefault(run, []).append(name)
+        self._prompt, self._found = "", set[str]()
+
+    def is_in(self, name: str, prompt: str) -> bool:
+        if prompt != self._prompt:
+            self._prompt = prompt
+            self._found = {each for run in _runs(prompt, N) for each in self._names.get(run, ())}
+        return name in self._found
 
 
 def _shared(texts: Sequence[Sequence[str]]) -> int:
