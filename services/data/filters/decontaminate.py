@@ -58,12 +58,14 @@ class _Paraphrases:
         self._data_dir = context.settings.data_dir
         self._threshold = np.float32(reference.share(context, "threshold", 0.7))
         self._items = [(name, sample.id) for name, samples in benchmarks.items() for sample in samples]
+        self._texts = [text for samples in benchmarks.values() for text in own_words(samples)]
         self._index = Nearest(float(self._threshold))
-        self._index.add(self._embedded([text for samples in benchmarks.values() for text in own_words(samples)]))
         context.inputs.append(embedding.digest(self._data_dir))
 
     def matches(self, examples: Sequence[Example]) -> list[list[Match]]:
         """Of each example the closest item, if it is close enough."""
+        if not len(self._index):  # not in `prepare`: it takes a while
+            self._index.add(self._embedded(self._texts))
         places, cosines = self._index.closest(self._embedded([example.prompt for example in examples]))
         found = []
         for example, place, cosine in zip(examples, places.tolist(), cosines.tolist(), strict=True):

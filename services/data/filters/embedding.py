@@ -27,12 +27,13 @@ def prepare(context: FilterContext) -> Keep:
     index = Nearest(reference.share(context, "threshold", 0.7))
     data_dir = context.settings.data_dir
     context.inputs.append(embedding.digest(data_dir))
-    index.add(embedding.embed(list(reference.texts(context)), data_dir))
-    known = len(index)
+    known = list(reference.texts(context))
     find = index.sift if among == reference.ALL else index.find
 
     def keep(examples: Sequence[Example]) -> list[str]:
+        if len(index) < len(known):  # not in `prepare`: it takes a while
+            index.add(embedding.embed(known, data_dir))
         places = find(embedding.embed([example.prompt for example in examples], data_dir))
-        return ["" if place == NEW else IN_REFERENCE if place < known else BEFORE for place in places]
+        return ["" if place == NEW else IN_REFERENCE if place < len(known) else BEFORE for place in places]
 
     return keep
