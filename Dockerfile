@@ -60,6 +60,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
 FROM service-packages AS service-environment
 COPY --from=wheel /build/dist /build/dist
 RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
+# Of scipy the services use sparse matrices; the worker's transformers uses more of it.
+RUN cd /opt/lrm/lib/python3*/site-packages && rm -rf scipy.libs && \
+    find scipy -mindepth 1 -maxdepth 1 -type d ! -name _lib ! -name sparse -exec rm -rf {} +
 
 # Compiled whole, but for what was written for other Pythons: torch alone takes ten seconds at every start otherwise.
 FROM worker-packages AS worker-environment

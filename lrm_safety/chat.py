@@ -24,7 +24,8 @@ from lrm_safety.nouns import Example, Message
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
-THINKING_MODES = ("keep", "empty", "none")
+THINKING_MODES = ("keep", "empty", "none", "s1")
+S1_ANSWER = "Answer:"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SENTINEL = "SENTINELOFTHEANSWER"
 
@@ -122,13 +123,19 @@ class ChatTemplate:
 
 
 def target_text(example: Example, thinking: str) -> str:
-    """What a model is trained to write for an example. `thinking`: keep | empty | none."""
+    """What a model is trained to write for an example. `thinking`: keep | empty | none | s1.
+
+    `s1` is how s1 (arXiv 2501.19393) and Safety Tax render: their two markers, and an answer that says that it is one.
+    """
     if thinking == "keep":
         return f"{THINK_OPEN}\n{example.thinking}\n{THINK_CLOSE}\n\n{example.answer}"
     if thinking == "empty":
         return f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n{example.answer}"
     if thinking == "none":
         return example.answer
+    if thinking == "s1":
+        answer = example.answer if S1_ANSWER in example.answer else f"{S1_ANSWER} {example.answer}"
+        return f"<|im_start|>think\n{example.thinking}\n<|im_start|>answer\n{answer}"
     raise InvalidInput(f"thinking is {thinking!r}; expected one of: {', '.join(THINKING_MODES)}")
 
 

@@ -1,7 +1,7 @@
 """Typed clients of the five services, made from Settings. Errors come back as the LrmErrors the service raised."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -66,9 +66,11 @@ class Clients:
             channel.close()
 
 
-def rpc(method: Callable[..., T], request: Any, timeout_s: float = 60.0) -> T:
+def rpc(
+    method: Callable[..., T], request: Any, timeout_s: float = 60.0, retry_after_s: Sequence[float] = RETRY_AFTER_S
+) -> T:
     """One unary call, tried again for a moment when nothing answers. Raises the LrmError the service raised."""
-    for pause_s in RETRY_AFTER_S:
+    for pause_s in retry_after_s:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:

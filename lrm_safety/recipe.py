@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from lrm_safety import gates
 from lrm_safety.errors import InvalidInput, NotFound
-from lrm_safety.nouns import AttackSpec, Gate, Recipe, Sampling, TrainingSpec
+from lrm_safety.nouns import AttackSpec, DatasetSpec, Gate, Recipe, Sampling, TrainingSpec
 
 M = TypeVar("M", bound=Message)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
@@ -48,11 +48,17 @@ _TRAINING = TrainingSpec(
 
 def load(path: Path) -> Recipe:
     """The recipe in a file, defaults filled in. Raises NotFound, or InvalidInput with the place of the mistake."""
-    try:
-        tree = read_yaml(path)
-    except FileNotFoundError:
-        raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
-    return resolve(parse(tree, Recipe, str(path)), path.stem)
+    return resolve(_read(path), path.stem)
+
+
+def load_dataset(path: Path) -> DatasetSpec:
+    """The dataset of a recipe, which may hold nothing else, as `load` resolves it. Raises as `load`."""
+    recipe = _read(path)
+    if not recipe.dataset.parts:
+        raise InvalidInput(f"{path}: dataset.parts is empty; expected at least one part")
+    recipe.name = recipe.name or path.stem
+    _resolve_dataset(recipe)
+    return recipe.dataset
 
 
 def read_yaml(path: Path) -> Any:
@@ -87,10 +93,18 @@ def resolve(recipe: Recipe, stem: str) -> Recipe:
         raise InvalidInput(f"recipe {done.name}: `dataset` and `training` go together; one of them is missing")
     if done.HasField("training"):
         _resolve_training(done)
+        _resolve_dataset(done)
     _resolve_evaluation(done)
     if done.HasField("gate"):
         _resolve_gate(done)
     return done
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        return parse(read_yaml(path), Recipe, str(path))
+    except FileNotFoundError:
+        raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
 
 
 def _resolve_training(recipe: Recipe) -> None:
@@ -99,6 +113,9 @@ def _resolve_training(recipe: Recipe) -> None:
     filled.MergeFrom(recipe.training)
     filled.name = filled.name or recipe.name
     recipe.training.CopyFrom(filled)
+
+
+def _resolve_dataset(recipe: Recipe) -> None:
     recipe.dataset.name = recipe.dataset.name or recipe.name
     for number, part in enumerate(recipe.dataset.parts):
         part.name = part.name or f"{part.builder}_{number}"

@@ -23,7 +23,7 @@ CLIENT = "client"  # people, CI, and the pipeline they start
 MAY_ASK: Mapping[str, tuple[str, ...]] = {
     CLIENT: SERVICES,
     "bench": ("judge", "inference"),
-    "data": ("judge", "inference"),
+    "data": ("judge", "inference", "bench"),
     "judge": ("inference",),
 }
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")

@@ -10,7 +10,7 @@ import pytest
 from lrm_safety import corpus
 from lrm_safety.corpus import generate
 from lrm_safety.errors import NotFound
-from services.data.filters.ngram import runs, words
+from services.data.words import runs, words
 
 N = 5  # prompts have about twelve words and carriers of both splits three: a run of five means a shared act
 SUM = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")

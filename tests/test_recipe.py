@@ -6,6 +6,7 @@ import pytest
 
 from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound
+from lrm_safety.nouns import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = """
@@ -28,13 +29,14 @@ def test_recipes_that_come_with_the_project_load(path: Path) -> None:
     assert recipe.load(path).name == path.stem
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("**/*.yaml")), ids=lambda path: path.stem)
 def test_their_plugins_are_there(path: Path) -> None:
-    done = recipe.load(path)
+    done = recipe.load(path) if path.parent.name == "recipes" else Recipe(dataset=recipe.load_dataset(path))
     named = {
         "services.data.builders": {part.builder for part in done.dataset.parts},
         "services.data.sources": {part.source.source for part in done.dataset.parts},
         "services.data.filters": {each.filter for each in done.dataset.filters},
+        "services.data.selectors": {part.select for part in done.dataset.parts} - {""},
         "services.trainer.methods": {done.training.method} - {""},
         "services.bench.benchmarks": {each.benchmark for each in done.evaluation.benchmarks},
         "services.bench.attacks": {each.attack for each in done.evaluation.attacks},
@@ -90,3 +92,13 @@ def test_mistakes_are_named_with_their_place(tmp_path: Path, text: str, says: st
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no recipe"):
         recipe.load(tmp_path / "none.yaml")
+
+
+def test_a_dataset_needs_no_model(tmp_path: Path) -> None:
+    text = "dataset: {seed: 3, parts: [{builder: nocot}]}"
+    spec = recipe.load_dataset(written(tmp_path, text))
+    assert (spec.name, spec.seed, spec.parts[0].name) == ("mine", 3, "nocot_0")
+    whole = "\n".join([text, "model: m", "training: {epochs: 1}", "evaluation: {benchmarks: [x]}"])
+    assert recipe.load(written(tmp_path, whole)).dataset == spec == recipe.load_dataset(written(tmp_path, whole))
+    with pytest.raises(InvalidInput, match=r"dataset\.parts is empty"):
+        recipe.load_dataset(written(tmp_path, "model: m"))

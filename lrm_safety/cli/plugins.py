@@ -15,6 +15,7 @@ FOLDERS = {
     "builders": "services.data.builders",
     "sources": "services.data.sources",
     "filters": "services.data.filters",
+    "selectors": "services.data.selectors",
     "methods": "services.trainer.methods",
     "engines": "services.inference.engines",
     "exports": "lrm_safety.exports",

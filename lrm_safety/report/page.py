@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lrm_safety import jsonl
 from lrm_safety.nouns import Dataset, RecipeOutcome, RoleDecision
-from lrm_safety.report import wording
+from lrm_safety.report import datasets, wording
 from lrm_safety.report.facts import (
     VERDICTS,
     ReportData,
@@ -27,10 +27,10 @@ from lrm_safety.report.facts import (
     sides_of,
     verdict_of,
 )
-from lrm_safety.report.origins import funnel, lineage
+from lrm_safety.report.origins import lineage
 from lrm_safety.report.plots import NARROW, WIDE, axes_inline, curves
 from lrm_safety.report.samples import FLIP_ORDER, embedded
-from lrm_safety.report.templates import read_page, render
+from lrm_safety.report.templates import pretty, read_page, render
 
 STYLES = ("colours.css", "plot.css", "report.css")
 TONES = {"PASS": "good", "BLOCK": "bad", "INCONCLUSIVE": "doubt", "MEASURED": "plain"}
@@ -85,7 +85,7 @@ def about(data: ReportData) -> dict[str, Any]:
         "curves": [Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
         "metrics": data.metrics,
         "dataset": data.dataset,
-        "funnel": funnel(data.dataset) if data.dataset else [],
+        "funnel": datasets.funnel(data.dataset) if data.dataset else [],
         "lineage": lineage(outcome),
         "settings": _settings(outcome),
     }
@@ -206,13 +206,7 @@ def _settings(outcome: RecipeOutcome) -> list[tuple[str, str]]:
         **{f"{name.lower()}_checkpoint": card.checkpoint for name, card in cards if card},
         **{f"{name.lower()}_weights_digest": card.weights_digest for name, card in cards if card},
     }
-    shown: list[tuple[str, str]] = [("Lineage", _pretty({key: value for key, value in lineage.items() if value}))]
+    shown: list[tuple[str, str]] = [("Lineage", pretty({key: value for key, value in lineage.items() if value}))]
     if outcome.HasField("recipe"):
-        shown.append(("Recipe, with every default written out", _pretty(jsonl.to_dict(outcome.recipe))))
+        shown.append(("Recipe, with every default written out", pretty(jsonl.to_dict(outcome.recipe))))
     return shown
-
-
-def _pretty(value: dict[str, Any]) -> Markup:
-    """Indented JSON as escaped text, its line breaks kept."""
-    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
-    return Markup("\n").join(wording.plain(line) for line in lines)

@@ -14,6 +14,7 @@ from lrm_safety.report.viewer import Viewer, problem
 HOST = "127.0.0.1"
 MOST_BODY = 64 * 1024  # bytes of a request
 RUN = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[0-9a-f]{8,64})?")
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -117,12 +118,16 @@ class _Request(BaseHTTPRequestHandler):
 def _page(viewer: Viewer, address: str) -> str:
     """Raises NotFound for an address that leads nowhere."""
     path, query = urlsplit(address).path, parse_qs(urlsplit(address).query)
-    plain = {"/": viewer.overview, "/pareto": viewer.pareto, "/cost": viewer.cost}
+    plain = {"/": viewer.overview, "/pareto": viewer.pareto, "/datasets": viewer.datasets, "/cost": viewer.cost}
     if path in plain:
         return plain[path]()
     if path == "/flips":
         return viewer.flips(*(_run(query.get(side, [""])[0]) for side in ("baseline", "candidate")))
     kind, _, run = path.removeprefix("/").partition("/")
+    if kind == "datasets":
+        if not DATASET.fullmatch(run):
+            raise InvalidInput("that is not the reference of a dataset; choose one on the page of datasets")
+        return viewer.dataset(run)
     shows = {"runs": viewer.run, "samples": viewer.samples}
     if kind not in shows:
         raise NotFound("there is no such page")

@@ -77,10 +77,18 @@ class Shelf:
         dataset = None
         if outcome.dataset:
             try:
-                dataset = artefacts.find(self.store, "datasets", Dataset, outcome.dataset)
+                dataset = self.dataset(outcome.dataset)
             except NotFound:
                 dataset = None
         return ReportData(outcome, dataset, list(self.metrics(outcome.training_run)), self._records)
+
+    def datasets(self) -> list[Dataset]:
+        """Newest first."""
+        return artefacts.list_all(self.store, "datasets", Dataset)
+
+    def dataset(self, reference: str) -> Dataset:
+        """Raises NotFound."""
+        return artefacts.find(self.store, "datasets", Dataset, reference)
 
     def metrics(self, training_run: str) -> Iterator[TrainingMetrics]:
         """One row a step, in order; of a step trained twice the later attempt counts."""

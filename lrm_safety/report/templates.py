@@ -1,7 +1,9 @@
 """Jinja over lrm_safety/pages: everything escaped, and every name cleaned of unseen characters before that."""
 
+import json
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +18,12 @@ def render(page: str, **values: object) -> str:
 def read_page(name: str) -> Markup:
     """A file of ours as it is: a style or a script."""
     return Markup((files("lrm_safety") / "pages" / name).read_text(encoding="utf-8"))
+
+
+def pretty(value: dict[str, Any]) -> Markup:
+    """Indented JSON as escaped text, its line breaks kept."""
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return Markup("\n").join(plain(line) for line in lines)
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Cost, RecipeOutcome
-from lrm_safety.report import wording
+from lrm_safety.nouns import Cost, Dataset, RecipeOutcome, reference
+from lrm_safety.report import datasets, wording
 from lrm_safety.report.facts import baseline_of, candidate_of, sides_of, verdict_of
 from lrm_safety.report.finding import SIDES, Wanted
 from lrm_safety.report.library import Library
@@ -18,7 +18,12 @@ from lrm_safety.report.templates import read_page, render
 from lrm_safety.report.tradeoff import AXES, TONES, history, models_of, pareto, rate_of
 from lrm_safety.store import ObjectStore
 
-PAGES = [("/", "Checkpoints"), ("/pareto", "Safety against reasoning"), ("/cost", "Cost")]
+PAGES = [
+    ("/", "Checkpoints"),
+    ("/pareto", "Safety against reasoning"),
+    ("/datasets", "Datasets"),
+    ("/cost", "Cost"),
+]
 FLIPS = ["worse", "better", "unpaired", "same"]
 MOST_LINES = 200  # of the overview
 MOST_WORKS = 100  # of the cost page
@@ -88,6 +93,14 @@ class Viewer:
         models = models_of(self.shelf.outcomes())
         plots = [plot for plot in (pareto(models, "reasoning"), pareto(models, "over_refusal")) if plot]
         return _page("pareto.html", "/pareto", {"points": models, "plots": [_svg("pareto.svg", p) for p in plots]})
+
+    def datasets(self) -> str:
+        lines = [_dataset_line(each) for each in self.shelf.datasets()[:MOST_LINES]]
+        return _page("datasets.html", "/datasets", {"lines": lines})
+
+    def dataset(self, dataset: str) -> str:
+        """What a dataset is made of, in numbers and names: none of its texts."""
+        return _page("dataset.html", "/datasets", datasets.about(self.shelf.dataset(dataset)))
 
     def cost(self) -> str:
         works = self.shelf.costs()
@@ -161,6 +174,21 @@ def _line(outcome: RecipeOutcome) -> dict[str, Any]:
         "baseline": wording.model_name(baseline) if candidate else "",
         "baseline_bench": baseline.run if baseline and candidate else "",
         "rates": {role: rate_of(card, role) for role in AXES},
+    }
+
+
+def _dataset_line(dataset: Dataset) -> dict[str, Any]:
+    """One row of the list of datasets."""
+    compared = [each for each in dataset.overlaps if not each.unchecked]
+    shared = ", ".join(f"{each.shared:,} {each.benchmark}" for each in compared if each.shared)
+    return {
+        "when": wording.moment(dataset.created_at),
+        "name": wording.short(reference(dataset.name, dataset.digest)),
+        "path": f"/datasets/{reference(dataset.name, dataset.digest)}",
+        "examples": dataset.examples,
+        "tokens": dataset.response_tokens.mean,
+        "licence": "; ".join(datasets.licences(dataset)),
+        "shared": shared or (f"nothing, of {len(compared)}" if compared else "not compared"),
     }
 
 

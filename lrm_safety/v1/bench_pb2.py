@@ -26,7 +26,7 @@ from lrm_safety.v1 import nouns_pb2 as lrm__safety_dot_v1_dot_nouns__pb2
 from lrm_safety.v1 import runs_pb2 as lrm__safety_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lrm_safety/v1/bench.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\">\n\x14RunBenchmarksRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x18.lrm_safety.v1.BenchSpec\"\"\n\x13GetScorecardRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"!\n\x12ReadRecordsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"r\n\x10ImportRunRequest\x12-\n\tscorecard\x18\x01 \x01(\x0b\x32\x18.lrm_safety.v1.ScorecardH\x00\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.RecordH\x00\x42\x06\n\x04part\"G\n\x18\x43ompareScorecardsRequest\x12\x14\n\x0c\x62\x61seline_run\x18\x01 \x01(\t\x12\x15\n\rcandidate_run\x18\x02 \x01(\t\"K\n\x19\x43ompareScorecardsResponse\x12.\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32\x19.lrm_safety.v1.Comparison\"\xc4\x01\n\x10\x43heckGateRequest\x12\x14\n\x0c\x62\x61seline_run\x18\x01 \x01(\t\x12\x15\n\rcandidate_run\x18\x02 \x01(\t\x12!\n\x04gate\x18\x03 \x01(\x0b\x32\x13.lrm_safety.v1.Gate\x12%\n\x06recipe\x18\x04 \x01(\x0b\x32\x15.lrm_safety.v1.Recipe\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x14\n\x0ctraining_run\x18\x06 \x01(\t\x12\x12\n\ncheckpoint\x18\x07 \x01(\t\"#\n\x13MeasureNoiseRequest\x12\x0c\n\x04runs\x18\x01 \x03(\t\"b\n\x15GateCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12%\n\x06policy\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.Policy\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\t\">\n\x15RegisterPolicyRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.lrm_safety.v1.Policy\"\x15\n\x13ListPoliciesRequest\"?\n\x14ListPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.lrm_safety.v1.Policy\" \n\x11GetOutcomeRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xc5\x02\n\rRecipeOutcome\x12\x0b\n\x03run\x18\x01 \x01(\t\x12%\n\x06recipe\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.Recipe\x12*\n\x08\x62\x61seline\x18\x03 \x01(\x0b\x32\x18.lrm_safety.v1.Scorecard\x12+\n\tcandidate\x18\x04 \x01(\x0b\x32\x18.lrm_safety.v1.Scorecard\x12)\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32\x17.lrm_safety.v1.Decision\x12.\n\x0b\x63omparisons\x18\x06 \x03(\x0b\x32\x19.lrm_safety.v1.Comparison\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x14\n\x0ctraining_run\x18\x08 \x01(\t\x12\x12\n\ncheckpoint\x18\t \x01(\t\x12\x11\n\tstatement\x18\n \x01(\t2\xc6\x07\n\x0c\x42\x65nchService\x12H\n\rRunBenchmarks\x12#.lrm_safety.v1.RunBenchmarksRequest\x1a\x12.lrm_safety.v1.Run\x12L\n\x0cGetScorecard\x12\".lrm_safety.v1.GetScorecardRequest\x1a\x18.lrm_safety.v1.Scorecard\x12I\n\x0bReadRecords\x12!.lrm_safety.v1.ReadRecordsRequest\x1a\x15.lrm_safety.v1.Record0\x01\x12\x42\n\tImportRun\x12\x1f.lrm_safety.v1.ImportRunRequest\x1a\x12.lrm_safety.v1.Run(\x01\x12\x66\n\x11\x43ompareScorecards\x12\'.lrm_safety.v1.CompareScorecardsRequest\x1a(.lrm_safety.v1.CompareScorecardsResponse\x12\x45\n\tCheckGate\x12\x1f.lrm_safety.v1.CheckGateRequest\x1a\x17.lrm_safety.v1.Decision\x12H\n\x0cMeasureNoise\x12\".lrm_safety.v1.MeasureNoiseRequest\x1a\x14.lrm_safety.v1.Noise\x12J\n\x0eGateCheckpoint\x12$.lrm_safety.v1.GateCheckpointRequest\x1a\x12.lrm_safety.v1.Run\x12M\n\x0eRegisterPolicy\x12$.lrm_safety.v1.RegisterPolicyRequest\x1a\x15.lrm_safety.v1.Policy\x12W\n\x0cListPolicies\x12\".lrm_safety.v1.ListPoliciesRequest\x1a#.lrm_safety.v1.ListPoliciesResponse\x12L\n\nGetOutcome\x12 .lrm_safety.v1.GetOutcomeRequest\x1a\x1c.lrm_safety.v1.RecipeOutcome\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lrm_safety/v1/bench.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\">\n\x14RunBenchmarksRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x18.lrm_safety.v1.BenchSpec\"\"\n\x13GetScorecardRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"!\n\x12ReadRecordsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\'\n\x12ReadSamplesRequest\x12\x11\n\tbenchmark\x18\x01 \x01(\t\"r\n\x10ImportRunRequest\x12-\n\tscorecard\x18\x01 \x01(\x0b\x32\x18.lrm_safety.v1.ScorecardH\x00\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.RecordH\x00\x42\x06\n\x04part\"G\n\x18\x43ompareScorecardsRequest\x12\x14\n\x0c\x62\x61seline_run\x18\x01 \x01(\t\x12\x15\n\rcandidate_run\x18\x02 \x01(\t\"K\n\x19\x43ompareScorecardsResponse\x12.\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32\x19.lrm_safety.v1.Comparison\"\xc4\x01\n\x10\x43heckGateRequest\x12\x14\n\x0c\x62\x61seline_run\x18\x01 \x01(\t\x12\x15\n\rcandidate_run\x18\x02 \x01(\t\x12!\n\x04gate\x18\x03 \x01(\x0b\x32\x13.lrm_safety.v1.Gate\x12%\n\x06recipe\x18\x04 \x01(\x0b\x32\x15.lrm_safety.v1.Recipe\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x14\n\x0ctraining_run\x18\x06 \x01(\t\x12\x12\n\ncheckpoint\x18\x07 \x01(\t\"#\n\x13MeasureNoiseRequest\x12\x0c\n\x04runs\x18\x01 \x03(\t\"b\n\x15GateCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12%\n\x06policy\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.Policy\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\t\">\n\x15RegisterPolicyRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.lrm_safety.v1.Policy\"\x15\n\x13ListPoliciesRequest\"?\n\x14ListPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.lrm_safety.v1.Policy\" \n\x11GetOutcomeRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xc5\x02\n\rRecipeOutcome\x12\x0b\n\x03run\x18\x01 \x01(\t\x12%\n\x06recipe\x18\x02 \x01(\x0b\x32\x15.lrm_safety.v1.Recipe\x12*\n\x08\x62\x61seline\x18\x03 \x01(\x0b\x32\x18.lrm_safety.v1.Scorecard\x12+\n\tcandidate\x18\x04 \x01(\x0b\x32\x18.lrm_safety.v1.Scorecard\x12)\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32\x17.lrm_safety.v1.Decision\x12.\n\x0b\x63omparisons\x18\x06 \x03(\x0b\x32\x19.lrm_safety.v1.Comparison\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x14\n\x0ctraining_run\x18\x08 \x01(\t\x12\x12\n\ncheckpoint\x18\t \x01(\t\x12\x11\n\tstatement\x18\n \x01(\t2\x91\x08\n\x0c\x42\x65nchService\x12H\n\rRunBenchmarks\x12#.lrm_safety.v1.RunBenchmarksRequest\x1a\x12.lrm_safety.v1.Run\x12L\n\x0cGetScorecard\x12\".lrm_safety.v1.GetScorecardRequest\x1a\x18.lrm_safety.v1.Scorecard\x12I\n\x0bReadRecords\x12!.lrm_safety.v1.ReadRecordsRequest\x1a\x15.lrm_safety.v1.Record0\x01\x12I\n\x0bReadSamples\x12!.lrm_safety.v1.ReadSamplesRequest\x1a\x15.lrm_safety.v1.Sample0\x01\x12\x42\n\tImportRun\x12\x1f.lrm_safety.v1.ImportRunRequest\x1a\x12.lrm_safety.v1.Run(\x01\x12\x66\n\x11\x43ompareScorecards\x12\'.lrm_safety.v1.CompareScorecardsRequest\x1a(.lrm_safety.v1.CompareScorecardsResponse\x12\x45\n\tCheckGate\x12\x1f.lrm_safety.v1.CheckGateRequest\x1a\x17.lrm_safety.v1.Decision\x12H\n\x0cMeasureNoise\x12\".lrm_safety.v1.MeasureNoiseRequest\x1a\x14.lrm_safety.v1.Noise\x12J\n\x0eGateCheckpoint\x12$.lrm_safety.v1.GateCheckpointRequest\x1a\x12.lrm_safety.v1.Run\x12M\n\x0eRegisterPolicy\x12$.lrm_safety.v1.RegisterPolicyRequest\x1a\x15.lrm_safety.v1.Policy\x12W\n\x0cListPolicies\x12\".lrm_safety.v1.ListPoliciesRequest\x1a#.lrm_safety.v1.ListPoliciesResponse\x12L\n\nGetOutcome\x12 .lrm_safety.v1.GetOutcomeRequest\x1a\x1c.lrm_safety.v1.RecipeOutcome\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +39,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSCORECARDREQUEST']._serialized_end=195
   _globals['_READRECORDSREQUEST']._serialized_start=197
   _globals['_READRECORDSREQUEST']._serialized_end=230
-  _globals['_IMPORTRUNREQUEST']._serialized_start=232
-  _globals['_IMPORTRUNREQUEST']._serialized_end=346
-  _globals['_COMPARESCORECARDSREQUEST']._serialized_start=348
-  _globals['_COMPARESCORECARDSREQUEST']._serialized_end=419
-  _globals['_COMPARESCORECARDSRESPONSE']._serialized_start=421
-  _globals['_COMPARESCORECARDSRESPONSE']._serialized_end=496
-  _globals['_CHECKGATEREQUEST']._serialized_start=499
-  _globals['_CHECKGATEREQUEST']._serialized_end=695
-  _globals['_MEASURENOISEREQUEST']._serialized_start=697
-  _globals['_MEASURENOISEREQUEST']._serialized_end=732
-  _globals['_GATECHECKPOINTREQUEST']._serialized_start=734
-  _globals['_GATECHECKPOINTREQUEST']._serialized_end=832
-  _globals['_REGISTERPOLICYREQUEST']._serialized_start=834
-  _globals['_REGISTERPOLICYREQUEST']._serialized_end=896
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=898
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=919
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=921
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=984
-  _globals['_GETOUTCOMEREQUEST']._serialized_start=986
-  _globals['_GETOUTCOMEREQUEST']._serialized_end=1018
-  _globals['_RECIPEOUTCOME']._serialized_start=1021
-  _globals['_RECIPEOUTCOME']._serialized_end=1346
-  _globals['_BENCHSERVICE']._serialized_start=1349
-  _globals['_BENCHSERVICE']._serialized_end=2315
+  _globals['_READSAMPLESREQUEST']._serialized_start=232
+  _globals['_READSAMPLESREQUEST']._serialized_end=271
+  _globals['_IMPORTRUNREQUEST']._serialized_start=273
+  _globals['_IMPORTRUNREQUEST']._serialized_end=387
+  _globals['_COMPARESCORECARDSREQUEST']._serialized_start=389
+  _globals['_COMPARESCORECARDSREQUEST']._serialized_end=460
+  _globals['_COMPARESCORECARDSRESPONSE']._serialized_start=462
+  _globals['_COMPARESCORECARDSRESPONSE']._serialized_end=537
+  _globals['_CHECKGATEREQUEST']._serialized_start=540
+  _globals['_CHECKGATEREQUEST']._serialized_end=736
+  _globals['_MEASURENOISEREQUEST']._serialized_start=738
+  _globals['_MEASURENOISEREQUEST']._serialized_end=773
+  _globals['_GATECHECKPOINTREQUEST']._serialized_start=775
+  _globals['_GATECHECKPOINTREQUEST']._serialized_end=873
+  _globals['_REGISTERPOLICYREQUEST']._serialized_start=875
+  _globals['_REGISTERPOLICYREQUEST']._serialized_end=937
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=939
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=960
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=962
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1025
+  _globals['_GETOUTCOMEREQUEST']._serialized_start=1027
+  _globals['_GETOUTCOMEREQUEST']._serialized_end=1059
+  _globals['_RECIPEOUTCOME']._serialized_start=1062
+  _globals['_RECIPEOUTCOME']._serialized_end=1387
+  _globals['_BENCHSERVICE']._serialized_start=1390
+  _globals['_BENCHSERVICE']._serialized_end=2431
 # @@protoc_insertion_point(module_scope)

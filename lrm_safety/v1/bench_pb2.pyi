@@ -61,6 +61,21 @@ class ReadRecordsRequest(google.protobuf.message.Message):
 global___ReadRecordsRequest = ReadRecordsRequest
 
 @typing.final
+class ReadSamplesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: builtins.int
+    benchmark: builtins.str
+    def __init__(
+        self,
+        *,
+        benchmark: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark"]) -> None: ...
+
+global___ReadSamplesRequest = ReadSamplesRequest
+
+@typing.final
 class ImportRunRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

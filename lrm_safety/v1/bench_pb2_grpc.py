@@ -51,6 +51,11 @@ class BenchServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ReadRecordsRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Record.FromString,
                 _registered_method=True)
+        self.ReadSamples = channel.unary_stream(
+                '/lrm_safety.v1.BenchService/ReadSamples',
+                request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ReadSamplesRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Sample.FromString,
+                _registered_method=True)
         self.ImportRun = channel.stream_unary(
                 '/lrm_safety.v1.BenchService/ImportRun',
                 request_serializer=lrm__safety_dot_v1_dot_bench__pb2.ImportRunRequest.SerializeToString,
@@ -115,6 +120,13 @@ class BenchServiceServicer(object):
 
     def ReadRecords(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSamples(self, request, context):
+        """What a benchmark asks: every sample, in a fixed order.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -196,6 +208,11 @@ def add_BenchServiceServicer_to_server(servicer, server):
                     servicer.ReadRecords,
                     request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ReadRecordsRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Record.SerializeToString,
+            ),
+            'ReadSamples': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadSamples,
+                    request_deserializer=lrm__safety_dot_v1_dot_bench__pb2.ReadSamplesRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Sample.SerializeToString,
             ),
             'ImportRun': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportRun,
@@ -324,6 +341,33 @@ class BenchService(object):
             '/lrm_safety.v1.BenchService/ReadRecords',
             lrm__safety_dot_v1_dot_bench__pb2.ReadRecordsRequest.SerializeToString,
             lrm__safety_dot_v1_dot_nouns__pb2.Record.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lrm_safety.v1.BenchService/ReadSamples',
+            lrm__safety_dot_v1_dot_bench__pb2.ReadSamplesRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Sample.FromString,
             options,
             channel_credentials,
             insecure,

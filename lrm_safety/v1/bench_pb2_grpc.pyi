@@ -36,6 +36,12 @@ class BenchServiceStub:
         lrm_safety.v1.nouns_pb2.Record,
     ]
 
+    ReadSamples: grpc.UnaryStreamMultiCallable[
+        lrm_safety.v1.bench_pb2.ReadSamplesRequest,
+        lrm_safety.v1.nouns_pb2.Sample,
+    ]
+    """What a benchmark asks: every sample, in a fixed order."""
+
     ImportRun: grpc.StreamUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.ImportRunRequest,
         lrm_safety.v1.nouns_pb2.Run,
@@ -102,6 +108,12 @@ class BenchServiceAsyncStub:
         lrm_safety.v1.bench_pb2.ReadRecordsRequest,
         lrm_safety.v1.nouns_pb2.Record,
     ]
+
+    ReadSamples: grpc.aio.UnaryStreamMultiCallable[
+        lrm_safety.v1.bench_pb2.ReadSamplesRequest,
+        lrm_safety.v1.nouns_pb2.Sample,
+    ]
+    """What a benchmark asks: every sample, in a fixed order."""
 
     ImportRun: grpc.aio.StreamUnaryMultiCallable[
         lrm_safety.v1.bench_pb2.ImportRunRequest,
@@ -175,6 +187,14 @@ class BenchServiceServicer(metaclass=abc.ABCMeta):
         request: lrm_safety.v1.bench_pb2.ReadRecordsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.nouns_pb2.Record], collections.abc.AsyncIterator[lrm_safety.v1.nouns_pb2.Record]]: ...
+
+    @abc.abstractmethod
+    def ReadSamples(
+        self,
+        request: lrm_safety.v1.bench_pb2.ReadSamplesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.nouns_pb2.Sample], collections.abc.AsyncIterator[lrm_safety.v1.nouns_pb2.Sample]]:
+        """What a benchmark asks: every sample, in a fixed order."""
 
     @abc.abstractmethod
     def ImportRun(

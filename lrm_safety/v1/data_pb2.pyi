@@ -35,14 +35,18 @@ class GetDatasetRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DATASET_FIELD_NUMBER: builtins.int
+    TOKENIZER_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """name (the newest) or name@digest"""
+    tokenizer: builtins.str
+    """checkpoint whose tokenizer counts the responses afresh; empty = as the build counted"""
     def __init__(
         self,
         *,
         dataset: builtins.str = ...,
+        tokenizer: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "tokenizer", b"tokenizer"]) -> None: ...
 
 global___GetDatasetRequest = GetDatasetRequest
 
@@ -89,3 +93,110 @@ class ReadExamplesRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "limit", b"limit"]) -> None: ...
 
 global___ReadExamplesRequest = ReadExamplesRequest
+
+@typing.final
+class InspectExampleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    TOKENIZER_FIELD_NUMBER: builtins.int
+    THINKING_FIELD_NUMBER: builtins.int
+    dataset: builtins.str
+    id: builtins.str
+    tokenizer: builtins.str
+    """checkpoint whose template and tokenizer render it; empty = no tokens"""
+    thinking: builtins.str
+    """keep | empty | none | s1; empty = keep"""
+    def __init__(
+        self,
+        *,
+        dataset: builtins.str = ...,
+        id: builtins.str = ...,
+        tokenizer: builtins.str = ...,
+        thinking: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "id", b"id", "thinking", b"thinking", "tokenizer", b"tokenizer"]) -> None: ...
+
+global___InspectExampleRequest = InspectExampleRequest
+
+@typing.final
+class InspectExampleResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    @property
+    def example(self) -> lrm_safety.v1.nouns_pb2.Example: ...
+    @property
+    def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Token]: ...
+    def __init__(
+        self,
+        *,
+        example: lrm_safety.v1.nouns_pb2.Example | None = ...,
+        tokens: collections.abc.Iterable[global___Token] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["example", b"example"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["example", b"example", "tokens", b"tokens"]) -> None: ...
+
+global___InspectExampleResponse = InspectExampleResponse
+
+@typing.final
+class Token(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    IS_TRAINED_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    text: builtins.str
+    is_trained: builtins.bool
+    """counts for the loss"""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        text: builtins.str = ...,
+        is_trained: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "is_trained", b"is_trained", "text", b"text"]) -> None: ...
+
+global___Token = Token
+
+@typing.final
+class DiffDatasetsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    before: builtins.str
+    after: builtins.str
+    def __init__(
+        self,
+        *,
+        before: builtins.str = ...,
+        after: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "before", b"before"]) -> None: ...
+
+global___DiffDatasetsRequest = DiffDatasetsRequest
+
+@typing.final
+class Change(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    CHANGE_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """of the Example"""
+    change: builtins.str
+    """added | removed | changed"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        change: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change", "id", b"id"]) -> None: ...
+
+global___Change = Change

@@ -56,6 +56,16 @@ class DataServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_data__pb2.ReadExamplesRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Example.FromString,
                 _registered_method=True)
+        self.InspectExample = channel.unary_unary(
+                '/lrm_safety.v1.DataService/InspectExample',
+                request_serializer=lrm__safety_dot_v1_dot_data__pb2.InspectExampleRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_data__pb2.InspectExampleResponse.FromString,
+                _registered_method=True)
+        self.DiffDatasets = channel.unary_stream(
+                '/lrm_safety.v1.DataService/DiffDatasets',
+                request_serializer=lrm__safety_dot_v1_dot_data__pb2.DiffDatasetsRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_data__pb2.Change.FromString,
+                _registered_method=True)
         self.ListPlugins = channel.unary_unary(
                 '/lrm_safety.v1.DataService/ListPlugins',
                 request_serializer=lrm__safety_dot_v1_dot_runs__pb2.ListPluginsRequest.SerializeToString,
@@ -91,6 +101,20 @@ class DataServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InspectExample(self, request, context):
+        """One example, and how a training would see it, token by token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffDatasets(self, request, context):
+        """What a later version of a dataset has, lacks and says differently: one line for each id that is not the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListPlugins(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,6 +143,16 @@ def add_DataServiceServicer_to_server(servicer, server):
                     servicer.ReadExamples,
                     request_deserializer=lrm__safety_dot_v1_dot_data__pb2.ReadExamplesRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Example.SerializeToString,
+            ),
+            'InspectExample': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectExample,
+                    request_deserializer=lrm__safety_dot_v1_dot_data__pb2.InspectExampleRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_data__pb2.InspectExampleResponse.SerializeToString,
+            ),
+            'DiffDatasets': grpc.unary_stream_rpc_method_handler(
+                    servicer.DiffDatasets,
+                    request_deserializer=lrm__safety_dot_v1_dot_data__pb2.DiffDatasetsRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_data__pb2.Change.SerializeToString,
             ),
             'ListPlugins': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPlugins,
@@ -234,6 +268,60 @@ class DataService(object):
             '/lrm_safety.v1.DataService/ReadExamples',
             lrm__safety_dot_v1_dot_data__pb2.ReadExamplesRequest.SerializeToString,
             lrm__safety_dot_v1_dot_nouns__pb2.Example.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectExample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.DataService/InspectExample',
+            lrm__safety_dot_v1_dot_data__pb2.InspectExampleRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_data__pb2.InspectExampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lrm_safety.v1.DataService/DiffDatasets',
+            lrm__safety_dot_v1_dot_data__pb2.DiffDatasetsRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_data__pb2.Change.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,18 @@ class DataServiceStub:
         lrm_safety.v1.nouns_pb2.Example,
     ]
 
+    InspectExample: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.data_pb2.InspectExampleRequest,
+        lrm_safety.v1.data_pb2.InspectExampleResponse,
+    ]
+    """One example, and how a training would see it, token by token."""
+
+    DiffDatasets: grpc.UnaryStreamMultiCallable[
+        lrm_safety.v1.data_pb2.DiffDatasetsRequest,
+        lrm_safety.v1.data_pb2.Change,
+    ]
+    """What a later version of a dataset has, lacks and says differently: one line for each id that is not the same."""
+
     ListPlugins: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
         lrm_safety.v1.runs_pb2.ListPluginsResponse,
@@ -68,6 +80,18 @@ class DataServiceAsyncStub:
         lrm_safety.v1.data_pb2.ReadExamplesRequest,
         lrm_safety.v1.nouns_pb2.Example,
     ]
+
+    InspectExample: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.data_pb2.InspectExampleRequest,
+        lrm_safety.v1.data_pb2.InspectExampleResponse,
+    ]
+    """One example, and how a training would see it, token by token."""
+
+    DiffDatasets: grpc.aio.UnaryStreamMultiCallable[
+        lrm_safety.v1.data_pb2.DiffDatasetsRequest,
+        lrm_safety.v1.data_pb2.Change,
+    ]
+    """What a later version of a dataset has, lacks and says differently: one line for each id that is not the same."""
 
     ListPlugins: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
@@ -103,6 +127,22 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         request: lrm_safety.v1.data_pb2.ReadExamplesRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.nouns_pb2.Example], collections.abc.AsyncIterator[lrm_safety.v1.nouns_pb2.Example]]: ...
+
+    @abc.abstractmethod
+    def InspectExample(
+        self,
+        request: lrm_safety.v1.data_pb2.InspectExampleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.data_pb2.InspectExampleResponse, collections.abc.Awaitable[lrm_safety.v1.data_pb2.InspectExampleResponse]]:
+        """One example, and how a training would see it, token by token."""
+
+    @abc.abstractmethod
+    def DiffDatasets(
+        self,
+        request: lrm_safety.v1.data_pb2.DiffDatasetsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.data_pb2.Change], collections.abc.AsyncIterator[lrm_safety.v1.data_pb2.Change]]:
+        """What a later version of a dataset has, lacks and says differently: one line for each id that is not the same."""
 
     @abc.abstractmethod
     def ListPlugins(

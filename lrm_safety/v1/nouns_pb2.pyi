@@ -427,10 +427,27 @@ class SourceSpec(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class OptionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SOURCE_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
     source: builtins.str
     """plugin: jsonl, json, csv, parquet, hub, demo, ..."""
     path: builtins.str
@@ -441,6 +458,10 @@ class SourceSpec(google.protobuf.message.Message):
     def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """our field -> the file's field, e.g. {prompt: question}"""
 
+    @property
+    def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """the source's"""
+
     def __init__(
         self,
         *,
@@ -448,8 +469,9 @@ class SourceSpec(google.protobuf.message.Message):
         path: builtins.str = ...,
         fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         revision: builtins.str = ...,
+        options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fields", b"fields", "path", b"path", "revision", b"revision", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fields", b"fields", "options", b"options", "path", b"path", "revision", b"revision", "source", b"source"]) -> None: ...
 
 global___SourceSpec = SourceSpec
 
@@ -475,22 +497,54 @@ class PartSpec(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class SelectOptionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     BUILDER_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     COUNT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    GRADER_FIELD_NUMBER: builtins.int
+    SELECT_FIELD_NUMBER: builtins.int
+    SELECT_OPTIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """default: <builder>_<n>"""
     builder: builtins.str
     count: builtins.int
     """0 = all; drawn without replacement with the dataset's seed"""
+    select: builtins.str
+    """plugin that chooses the `count` examples; empty = the seeded draw"""
     @property
     def source(self) -> global___SourceSpec: ...
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """the builder's"""
 
+    @property
+    def writer(self) -> global___Writer:
+        """of builders that ask: the model that writes reasoning and answers"""
+
+    @property
+    def grader(self) -> global___Writer:
+        """of builders that ask: the model that classifies, scores, annotates"""
+
+    @property
+    def select_options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
         self,
         *,
@@ -499,9 +553,13 @@ class PartSpec(google.protobuf.message.Message):
         source: global___SourceSpec | None = ...,
         count: builtins.int = ...,
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        writer: global___Writer | None = ...,
+        grader: global___Writer | None = ...,
+        select: builtins.str = ...,
+        select_options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["builder", b"builder", "count", b"count", "name", b"name", "options", b"options", "source", b"source"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["grader", b"grader", "source", b"source", "writer", b"writer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["builder", b"builder", "count", b"count", "grader", b"grader", "name", b"name", "options", b"options", "select", b"select", "select_options", b"select_options", "source", b"source", "writer", b"writer"]) -> None: ...
 
 global___PartSpec = PartSpec
 
@@ -527,18 +585,79 @@ class FilterSpec(google.protobuf.message.Message):
 
     FILTER_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    GRADER_FIELD_NUMBER: builtins.int
     filter: builtins.str
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    @property
+    def grader(self) -> global___Writer:
+        """of filters that ask a model"""
+
     def __init__(
         self,
         *,
         filter: builtins.str = ...,
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        grader: global___Writer | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "options", b"options"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["grader", b"grader"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "grader", b"grader", "options", b"options"]) -> None: ...
 
 global___FilterSpec = FilterSpec
+
+@typing.final
+class Writer(google.protobuf.message.Message):
+    """A model that is asked while a dataset is built. Prices are what its owner asks, for Budget.max_cost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: builtins.int
+    SAMPLING_FIELD_NUMBER: builtins.int
+    PROMPT_PRICE_FIELD_NUMBER: builtins.int
+    COMPLETION_PRICE_FIELD_NUMBER: builtins.int
+    endpoint: builtins.str
+    prompt_price: builtins.float
+    """of a million tokens that it reads"""
+    completion_price: builtins.float
+    """of a million tokens that it writes"""
+    @property
+    def sampling(self) -> global___Sampling:
+        """what is not set here is the builder's or filter's own"""
+
+    def __init__(
+        self,
+        *,
+        endpoint: builtins.str = ...,
+        sampling: global___Sampling | None = ...,
+        prompt_price: builtins.float = ...,
+        completion_price: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["completion_price", b"completion_price", "endpoint", b"endpoint", "prompt_price", b"prompt_price", "sampling", b"sampling"]) -> None: ...
+
+global___Writer = Writer
+
+@typing.final
+class Budget(google.protobuf.message.Message):
+    """How much may be asked in a build, over all its models. What is remembered from before costs nothing."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: builtins.int
+    MAX_COST_FIELD_NUMBER: builtins.int
+    max_tokens: builtins.float
+    """written by models; 0 = no limit"""
+    max_cost: builtins.float
+    """in the currency of the prices; 0 = no limit"""
+    def __init__(
+        self,
+        *,
+        max_tokens: builtins.float = ...,
+        max_cost: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_cost", b"max_cost", "max_tokens", b"max_tokens"]) -> None: ...
+
+global___Budget = Budget
 
 @typing.final
 class DatasetSpec(google.protobuf.message.Message):
@@ -549,16 +668,22 @@ class DatasetSpec(google.protobuf.message.Message):
     PARTS_FIELD_NUMBER: builtins.int
     FILTERS_FIELD_NUMBER: builtins.int
     TOKENIZER_FIELD_NUMBER: builtins.int
+    BUDGET_FIELD_NUMBER: builtins.int
+    ON_BAD_ROW_FIELD_NUMBER: builtins.int
     name: builtins.str
     seed: builtins.int
     tokenizer: builtins.str
     """checkpoint reference for the token statistics; empty = none"""
+    on_bad_row: builtins.str
+    """fail (default) | skip: what a row does that cannot be read"""
     @property
     def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PartSpec]: ...
     @property
     def filters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FilterSpec]:
         """applied to each part before it is cut to its count"""
 
+    @property
+    def budget(self) -> global___Budget: ...
     def __init__(
         self,
         *,
@@ -567,8 +692,11 @@ class DatasetSpec(google.protobuf.message.Message):
         parts: collections.abc.Iterable[global___PartSpec] | None = ...,
         filters: collections.abc.Iterable[global___FilterSpec] | None = ...,
         tokenizer: builtins.str = ...,
+        budget: global___Budget | None = ...,
+        on_bad_row: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["filters", b"filters", "name", b"name", "parts", b"parts", "seed", b"seed", "tokenizer", b"tokenizer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budget", b"budget"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "filters", b"filters", "name", b"name", "on_bad_row", b"on_bad_row", "parts", b"parts", "seed", b"seed", "tokenizer", b"tokenizer"]) -> None: ...
 
 global___DatasetSpec = DatasetSpec
 
@@ -625,7 +753,7 @@ class TrainingSpec(google.protobuf.message.Message):
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
-    """keep | empty | none: how Example.thinking is rendered in the target"""
+    """keep | empty | none | s1: how Example.thinking is rendered in the target"""
     processes: builtins.int
     """over all nodes; on a GPU pool one a GPU"""
     nodes: builtins.int
@@ -1383,19 +1511,70 @@ class Provenance(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     ROW_FIELD_NUMBER: builtins.int
     BUILDER_FIELD_NUMBER: builtins.int
+    PROMPT_DIGEST_FIELD_NUMBER: builtins.int
+    WRITER_FIELD_NUMBER: builtins.int
+    GRADER_FIELD_NUMBER: builtins.int
+    SAMPLING_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
     source: builtins.str
     row: builtins.int
     builder: builtins.str
+    prompt_digest: builtins.str
+    """What follows is set where a model was asked.
+    of the builder's prompt texts
+    """
+    writer: builtins.str
+    """<endpoint>@<weights digest>; of a vendor's model the digest is of its url and name"""
+    grader: builtins.str
+    """as writer"""
+    @property
+    def sampling(self) -> global___Sampling:
+        """of the writer, with the seed of this example"""
+
+    @property
+    def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Verdict]:
+        """of judges, graders and filters"""
+
     def __init__(
         self,
         *,
         source: builtins.str = ...,
         row: builtins.int = ...,
         builder: builtins.str = ...,
+        prompt_digest: builtins.str = ...,
+        writer: builtins.str = ...,
+        grader: builtins.str = ...,
+        sampling: global___Sampling | None = ...,
+        verdicts: collections.abc.Iterable[global___Verdict] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["builder", b"builder", "row", b"row", "source", b"source"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["builder", b"builder", "grader", b"grader", "prompt_digest", b"prompt_digest", "row", b"row", "sampling", b"sampling", "source", b"source", "verdicts", b"verdicts", "writer", b"writer"]) -> None: ...
 
 global___Provenance = Provenance
+
+@typing.final
+class Span(google.protobuf.message.Message):
+    """Characters [start, end) of the normalised response: chat.target_text(example, "keep")."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """understanding | key"""
+    start: builtins.int
+    end: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "name", b"name", "start", b"start"]) -> None: ...
+
+global___Span = Span
 
 @typing.final
 class Example(google.protobuf.message.Message):
@@ -1425,14 +1604,20 @@ class Example(google.protobuf.message.Message):
     ANSWER_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    INSTRUCTION_FIELD_NUMBER: builtins.int
+    SPANS_FIELD_NUMBER: builtins.int
     id: builtins.str
     prompt: builtins.str
     thinking: builtins.str
     answer: builtins.str
+    instruction: builtins.str
+    """what stood before the prompt while the response was written; never trained"""
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def provenance(self) -> global___Provenance: ...
+    @property
+    def spans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Span]: ...
     def __init__(
         self,
         *,
@@ -1442,11 +1627,330 @@ class Example(google.protobuf.message.Message):
         answer: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         provenance: global___Provenance | None = ...,
+        instruction: builtins.str = ...,
+        spans: collections.abc.Iterable[global___Span] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer", "id", b"id", "prompt", b"prompt", "provenance", b"provenance", "tags", b"tags", "thinking", b"thinking"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "id", b"id", "instruction", b"instruction", "prompt", b"prompt", "provenance", b"provenance", "spans", b"spans", "tags", b"tags", "thinking", b"thinking"]) -> None: ...
 
 global___Example = Example
+
+@typing.final
+class Drop(google.protobuf.message.Message):
+    """One line of a dataset's dropped.jsonl.zst: a row that is not in it, and why."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    ROW_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """<part>/<row's id or number>"""
+    step: builtins.str
+    """read | build | name of the filter | draw"""
+    reason: builtins.str
+    source: builtins.str
+    row: builtins.int
+    what: builtins.str
+    """of a bad row: its line, and what is wrong with it"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        step: builtins.str = ...,
+        reason: builtins.str = ...,
+        source: builtins.str = ...,
+        row: builtins.int = ...,
+        what: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "reason", b"reason", "row", b"row", "source", b"source", "step", b"step", "what", b"what"]) -> None: ...
+
+global___Drop = Drop
+
+@typing.final
+class Asked(google.protobuf.message.Message):
+    """What models were asked for rows, and how it ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: builtins.int
+    COMPLETED_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    BAD_FINISH_FIELD_NUMBER: builtins.int
+    UNPARSED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    QUESTIONS_FIELD_NUMBER: builtins.int
+    CACHED_FIELD_NUMBER: builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    rows: builtins.float
+    completed: builtins.float
+    """rows that were answered in full, kept or not"""
+    refused: builtins.float
+    """the model, or its owner's filter, would not answer"""
+    bad_finish: builtins.float
+    """cut by the token limit"""
+    unparsed: builtins.float
+    """the answer is not in the form that was asked for"""
+    failed: builtins.float
+    """engine errors"""
+    questions: builtins.float
+    cached: builtins.float
+    """questions that were answered from memory, for nothing"""
+    prompt_tokens: builtins.float
+    completion_tokens: builtins.float
+    cost: builtins.float
+    def __init__(
+        self,
+        *,
+        rows: builtins.float = ...,
+        completed: builtins.float = ...,
+        refused: builtins.float = ...,
+        bad_finish: builtins.float = ...,
+        unparsed: builtins.float = ...,
+        failed: builtins.float = ...,
+        questions: builtins.float = ...,
+        cached: builtins.float = ...,
+        prompt_tokens: builtins.float = ...,
+        completion_tokens: builtins.float = ...,
+        cost: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bad_finish", b"bad_finish", "cached", b"cached", "completed", b"completed", "completion_tokens", b"completion_tokens", "cost", b"cost", "failed", b"failed", "prompt_tokens", b"prompt_tokens", "questions", b"questions", "refused", b"refused", "rows", b"rows", "unparsed", b"unparsed"]) -> None: ...
+
+global___Asked = Asked
+
+@typing.final
+class Written(google.protobuf.message.Message):
+    """A row for which models were asked, finished: a line of a build run's parts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """<part>/<row number>"""
+    dropped: builtins.str
+    """the reason"""
+    @property
+    def example(self) -> global___Example:
+        """or else:"""
+
+    @property
+    def asked(self) -> global___Asked: ...
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        example: global___Example | None = ...,
+        dropped: builtins.str = ...,
+        asked: global___Asked | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["asked", b"asked", "example", b"example"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key"]) -> None: ...
+
+global___Written = Written
+
+@typing.final
+class Step(google.protobuf.message.Message):
+    """One step of one part: how many came, how many stayed, and why the others did not."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class DroppedEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class BeforeEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class AfterEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    PART_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    READ_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    part: builtins.str
+    step: builtins.str
+    """as in Drop"""
+    read: builtins.int
+    kept: builtins.int
+    @property
+    def dropped(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """reason -> rows"""
+
+    @property
+    def before(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Of filters that label: label -> examples that came with it, and that stayed."""
+
+    @property
+    def after(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        part: builtins.str = ...,
+        step: builtins.str = ...,
+        read: builtins.int = ...,
+        kept: builtins.int = ...,
+        dropped: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        before: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        after: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "before", b"before", "dropped", b"dropped", "kept", b"kept", "part", b"part", "read", b"read", "step", b"step"]) -> None: ...
+
+global___Step = Step
+
+@typing.final
+class Shares(google.protobuf.message.Message):
+    """How many examples carry which value of a tag."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ExamplesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    TAG_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    tag: builtins.str
+    @property
+    def examples(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        tag: builtins.str = ...,
+        examples: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["examples", b"examples", "tag", b"tag"]) -> None: ...
+
+global___Shares = Shares
+
+@typing.final
+class Overlap(google.protobuf.message.Message):
+    """What a dataset has in common with a benchmark."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    UNCHECKED_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    benchmark: builtins.str
+    shared: builtins.int
+    """examples whose prompt is also in the benchmark"""
+    examples: builtins.int
+    """of the dataset"""
+    unchecked: builtins.str
+    """why it was not compared, such as a file that is not there"""
+    @property
+    def dropped(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Match]:
+        """what the filter `decontaminate` found and took out"""
+
+    def __init__(
+        self,
+        *,
+        benchmark: builtins.str = ...,
+        shared: builtins.int = ...,
+        examples: builtins.int = ...,
+        unchecked: builtins.str = ...,
+        dropped: collections.abc.Iterable[global___Match] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark", "dropped", b"dropped", "examples", b"examples", "shared", b"shared", "unchecked", b"unchecked"]) -> None: ...
+
+global___Overlap = Overlap
+
+@typing.final
+class Match(google.protobuf.message.Message):
+    """A prompt that is also in a benchmark."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
+    EXAMPLE_FIELD_NUMBER: builtins.int
+    HOW_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    benchmark: builtins.str
+    item: builtins.str
+    """id of the Sample"""
+    example: builtins.str
+    """id of the Example"""
+    how: builtins.str
+    """n-gram | cosine"""
+    score: builtins.float
+    """of the cosine"""
+    def __init__(
+        self,
+        *,
+        benchmark: builtins.str = ...,
+        item: builtins.str = ...,
+        example: builtins.str = ...,
+        how: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["benchmark", b"benchmark", "example", b"example", "how", b"how", "item", b"item", "score", b"score"]) -> None: ...
+
+global___Match = Match
 
 @typing.final
 class TokenStats(google.protobuf.message.Message):
@@ -1456,10 +1960,17 @@ class TokenStats(google.protobuf.message.Message):
     P90_FIELD_NUMBER: builtins.int
     MAX_FIELD_NUMBER: builtins.int
     TOTAL_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    BIN_TOKENS_FIELD_NUMBER: builtins.int
     mean: builtins.float
     p90: builtins.float
     max: builtins.int
     total: builtins.float
+    bin_tokens: builtins.int
+    @property
+    def histogram(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """responses of 0 to bin_tokens - 1 tokens, of bin_tokens to 2 * bin_tokens - 1, ..."""
+
     def __init__(
         self,
         *,
@@ -1467,8 +1978,10 @@ class TokenStats(google.protobuf.message.Message):
         p90: builtins.float = ...,
         max: builtins.int = ...,
         total: builtins.float = ...,
+        histogram: collections.abc.Iterable[builtins.int] | None = ...,
+        bin_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max", b"max", "mean", b"mean", "p90", b"p90", "total", b"total"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bin_tokens", b"bin_tokens", "histogram", b"histogram", "max", b"max", "mean", b"mean", "p90", b"p90", "total", b"total"]) -> None: ...
 
 global___TokenStats = TokenStats
 
@@ -1530,10 +2043,17 @@ class Dataset(google.protobuf.message.Message):
     PARTS_FIELD_NUMBER: builtins.int
     RESPONSE_TOKENS_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
+    FUNNEL_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
+    OVERLAPS_FIELD_NUMBER: builtins.int
+    BAD_ROWS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     examples: builtins.int
     created_at: builtins.float
+    bad_rows: builtins.int
+    """rows that could not be read and were skipped"""
     @property
     def spec(self) -> global___DatasetSpec: ...
     @property
@@ -1544,6 +2064,16 @@ class Dataset(google.protobuf.message.Message):
     def response_tokens(self) -> global___TokenStats:
         """thinking and answer, with spec.tokenizer"""
 
+    @property
+    def funnel(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Step]:
+        """part by part, in the order of the steps"""
+
+    @property
+    def shares(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Shares]: ...
+    @property
+    def overlaps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Overlap]: ...
+    @property
+    def asked(self) -> global___Asked: ...
     def __init__(
         self,
         *,
@@ -1555,9 +2085,14 @@ class Dataset(google.protobuf.message.Message):
         parts: collections.abc.Iterable[global___PartCounts] | None = ...,
         response_tokens: global___TokenStats | None = ...,
         created_at: builtins.float = ...,
+        funnel: collections.abc.Iterable[global___Step] | None = ...,
+        shares: collections.abc.Iterable[global___Shares] | None = ...,
+        overlaps: collections.abc.Iterable[global___Overlap] | None = ...,
+        bad_rows: builtins.int = ...,
+        asked: global___Asked | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["response_tokens", b"response_tokens", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "name", b"name", "parts", b"parts", "response_tokens", b"response_tokens", "spec", b"spec"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["asked", b"asked", "response_tokens", b"response_tokens", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec"]) -> None: ...
 
 global___Dataset = Dataset
 

@@ -10,6 +10,7 @@ from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, InvalidInput, LrmError, NotFound
 from lrm_safety.nouns import (
     BenchSpec,
+    BenchmarkSpec,
     CheckGateRequest,
     CompareScorecardsRequest,
     CompareScorecardsResponse,
@@ -27,6 +28,7 @@ from lrm_safety.nouns import (
     Noise,
     Policy,
     ReadRecordsRequest,
+    ReadSamplesRequest,
     RecipeOutcome,
     Record,
     RegisterPolicyRequest,
@@ -34,6 +36,7 @@ from lrm_safety.nouns import (
     RunBenchmarksRequest,
     RunSpec,
     RunState,
+    Sample,
     Scorecard,
     Tenant,
 )
@@ -105,6 +108,10 @@ class BenchServicer(BenchServiceServicer):
     def ReadRecords(self, request: ReadRecordsRequest, context: grpc.ServicerContext) -> Iterator[Record]:
         read_run(self._store, request.run)
         yield from unique(read_parts(self._store, request.run, Record))
+
+    def ReadSamples(self, request: ReadSamplesRequest, context: grpc.ServicerContext) -> Iterator[Sample]:
+        spec = BenchmarkSpec(benchmark=request.benchmark)
+        yield from benchmark.load_benchmark(spec, self._settings.data_dir, seed=0).samples
 
     def ImportRun(self, requests: Iterator[ImportRunRequest], context: grpc.ServicerContext) -> Run:
         return imported.start(self.host, requests, tenancy.of(context))

@@ -14,19 +14,32 @@ import zstandard
 from lrm_safety.errors import InvalidInput, NotFound
 
 COMPRESSED = (".gz", ".zst")
+LINE_CHARACTERS = 8 * 1024 * 1024
 _CHUNK = 16 * 1024
 
 
 def locate(path: str, data_dir: Path) -> Path:
     """A relative path in the working folder, then under LRM_DATA. Raises NotFound naming both places."""
-    if not path:
-        raise InvalidInput("a source needs a `path`; expected a file in the working folder or under LRM_DATA")
-    places = [Path(path).absolute()] if Path(path).is_absolute() else [Path(path).absolute(), data_dir / path]
-    for place in places:
+    for place in _places(path, data_dir):
         if place.is_file():
             return place
-    looked = " nor ".join(str(place) for place in places)
+    looked = " nor ".join(map(str, _places(path, data_dir)))
     raise NotFound(f"there is no file {looked}; mend the path, or set LRM_DATA to the folder of data files")
+
+
+def locate_files(path: str, data_dir: Path) -> list[Path]:
+    """As `locate`; of a folder, every file in and under it, by name."""
+    for place in _places(path, data_dir):
+        if place.is_dir() and (found := sorted(each for each in place.rglob("*") if each.is_file())):
+            return found
+    return [locate(path, data_dir)]
+
+
+def _places(path: str, data_dir: Path) -> list[Path]:
+    if not path:
+        raise InvalidInput("a source needs a `path`; expected a file in the working folder or under LRM_DATA")
+    here = Path(path).absolute()
+    return [here] if Path(path).is_absolute() else [here, data_dir / path]
 
 
 def sha256(path: Path) -> str:
@@ -35,15 +48,41 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
+def open_text(path: Path, newline: str = "", errors: str = "strict") -> Iterator[TextIO]:
     """UTF-8 text of a plain, .gz or .zst file. What breaks while it is read inside the block is InvalidInput too."""
     try:
         with path.open("rb") as file:
-            yield io.TextIOWrapper(_decompressed(path, file), encoding="utf-8-sig", newline=newline)
+            yield io.TextIOWrapper(_decompressed(path, file), encoding="utf-8-sig", errors=errors, newline=newline)
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: it is not UTF-8 text; convert it, for example with iconv") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InvalidInput(f"{path}: it cannot be decompressed ({error}); fetch or compress it again") from None
+
+
+def read_lines(path: Path, newline: str) -> Iterator[tuple[int, str, str]]:
+    """(number, text, "") of each line; (number, "", reason) of one that is no text. Holds no line of unlimited size."""
+    number = 0
+    with open_text(path, newline, errors="surrogateescape") as file:
+        while line := file.readline(LINE_CHARACTERS + 1):
+            number += 1
+            reason = _flaw(line)
+            yield number, "" if reason else line, reason
+            while len(line) > LINE_CHARACTERS and line[-1] not in "\r\n":
+                line = file.readline(LINE_CHARACTERS + 1)
+
+
+def _flaw(line: str) -> str:
+    if len(line) > LINE_CHARACTERS:
+        return "too long"
+    if "\0" in line:
+        return "NUL character"
+    if line.isascii():
+        return ""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return ""
 
 
 def _decompressed(path: Path, file: BinaryIO) -> BinaryIO:

@@ -8,7 +8,8 @@ from lrm_safety import jsonl
 from lrm_safety.errors import Corrupt
 from lrm_safety.nouns import Dataset, Example
 from lrm_safety.store import ObjectStore
-from services.data.build import KIND
+
+KIND = "datasets"
 
 
 def read_examples(store: ObjectStore, dataset: Dataset, limit: int = 0) -> Iterator[Example]:
@@ -18,6 +19,8 @@ def read_examples(store: ObjectStore, dataset: Dataset, limit: int = 0) -> Itera
 
 def _every(store: ObjectStore, dataset: Dataset) -> Iterator[Example]:
     for entry in dataset.files:
+        if not entry.path.startswith("examples"):
+            continue
         key = f"{KIND}/{dataset.name}/{dataset.digest}/{entry.path}"
         data = store.read(key)
         if hashlib.sha256(data).hexdigest() != entry.sha256:

@@ -1,8 +1,9 @@
-"""Token statistics of the responses of a dataset, with the tokenizer of a checkpoint."""
+"""How long the responses of a dataset are, in tokens of a checkpoint's tokenizer."""
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,6 +15,7 @@ from lrm_safety.store import ObjectStore
 
 FILE = "tokenizer.json"
 _BATCH = 256
+_MOST_BINS = 30
 
 
 def read_tokenizer(store: ObjectStore, checkpoint: Checkpoint) -> Tokenizer:
@@ -34,14 +36,44 @@ def read_tokenizer(store: ObjectStore, checkpoint: Checkpoint) -> Tokenizer:
 def response_tokens(
     examples: Iterable[Example], tokenizer: Tokenizer, counted: Callable[[int], None] = lambda done: None
 ) -> TokenStats:
-    """Tokens of think block and answer as trained with thinking kept, without the template's end-of-turn token."""
-    lengths: list[int] = []
-    texts = (target_text(example, "keep") for example in examples)
-    while batch := list(itertools.islice(texts, _BATCH)):
-        lengths += [len(encoding) for encoding in tokenizer.encode_batch(batch, add_special_tokens=False)]
+    """Of think block and answer as trained with thinking kept, without the template's end-of-turn token."""
+    lengths, left = Lengths(tokenizer), iter(examples)
+    while batch := list(itertools.islice(left, _BATCH)):
+        lengths.add(batch)
         counted(len(lengths))
-    if not lengths:
-        return TokenStats()
-    return TokenStats(
-        mean=float(np.mean(lengths)), p90=float(np.percentile(lengths, 90)), max=max(lengths), total=sum(lengths)
-    )
+    return lengths.stats()
+
+
+class Lengths:
+    """How many tokens responses have; 4 bytes for each."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self._lengths = tokenizer, array("i")
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, examples: Sequence[Example]) -> None:
+        texts = [target_text(example, "keep") for example in examples]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        self._lengths.extend(len(encoding) for encoding in encodings)
+
+    def stats(self) -> TokenStats:
+        if not self._lengths:
+            return TokenStats()
+        lengths = np.asarray(self._lengths)
+        bin_tokens = next(width for width in _widths() if lengths.max() < width * _MOST_BINS)
+        return TokenStats(
+            mean=float(lengths.mean()),
+            p90=float(np.percentile(lengths, 90)),
+            max=int(lengths.max()),
+            total=float(lengths.sum(dtype=np.int64)),
+            histogram=np.bincount(lengths // bin_tokens).tolist(),
+            bin_tokens=bin_tokens,
+        )
+
+
+def _widths() -> Iterator[int]:
+    """1, 2, 5, 10, 20, 50, ..."""
+    for power in itertools.count():
+        yield from (10**power, 2 * 10**power, 5 * 10**power)

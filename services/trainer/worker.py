@@ -200,7 +200,7 @@ def _examples(attempt: Attempt) -> Iterator[Example]:
     dataset = artefacts.find(attempt.store, "datasets", Dataset, attempt.run.spec.training.dataset)
     folder = artefacts.fetch(attempt.store, "datasets", dataset, attempt.settings.state_dir / "datasets")
     for entry in dataset.files:
-        if entry.path.endswith(".jsonl.zst"):
+        if entry.path.startswith("examples"):
             yield from jsonl.unpack(Example, (folder / entry.path).read_bytes())
 
 

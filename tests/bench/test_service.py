@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lrm_safety.clients import rpc
+from lrm_safety.clients import rpc, rpc_stream
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     BenchmarkSpec,
@@ -18,10 +18,12 @@ from lrm_safety.nouns import (
     ListRunsRequest,
     Outcome,
     Prompt,
+    ReadSamplesRequest,
     Recipe,
     RunSpec,
     RunState,
     Scorecard,
+    question,
 )
 from lrm_safety.runs import run_id
 from tests.bench.conftest import Stage
@@ -123,3 +125,11 @@ def test_plugins_are_listed_with_what_they_are(stage: Stage) -> None:
         plugins = rpc(stage.clients.bench.ListPlugins, ListPluginsRequest(kind=kind)).plugins
         assert some in {plugin.name for plugin in plugins}
         assert all(plugin.summary.endswith(".") for plugin in plugins)
+
+
+def test_what_a_benchmark_asks_can_be_read(stage: Stage) -> None:
+    samples = list(rpc_stream(stage.clients.bench.ReadSamples, ReadSamplesRequest(benchmark="demo_harm")))
+    assert len({sample.id for sample in samples}) == len(samples) > 50
+    assert all(question(sample) for sample in samples)
+    with pytest.raises(NotFound, match="no benchmark is named"):
+        list(rpc_stream(stage.clients.bench.ReadSamples, ReadSamplesRequest(benchmark="no_such")))

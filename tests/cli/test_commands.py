@@ -58,7 +58,7 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], command: 
 
 def test_lists_need_no_service(env: dict[str, str]) -> None:
     for kind, expected in (
-        ("judges", {"refusal", "xstest3", "policy15", "math_equal"}),
+        ("judges", {"refusal", "xstest3", "policy15", "reasoning_shield", "math_equal"}),
         ("attacks", {"none", "prefill", "template"}),
         ("benchmarks", {"demo_harm", "demo_benign", "demo_math", "strongreject", "xstest", "math500", "gsm8k"}),
         ("builders", {"direct_refusal", "nocot", "star1"}),

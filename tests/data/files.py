@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import zstandard
+from google.protobuf.message import Message
 
 from lrm_safety.nouns import DatasetSpec, FilterSpec, PartSpec, SourceSpec
 
@@ -30,6 +32,10 @@ def jsonl(path: Path, rows: list) -> Path:
     return compress(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
+def json_list(path: Path, rows: list) -> Path:
+    return compress(path, json.dumps(rows).encode())
+
+
 def parquet(path: Path, rows: list) -> Path:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
@@ -50,9 +56,16 @@ class Listener:
 
     id: str = "dataset-test"
     heard: list[tuple[str, float, float]] = field(default_factory=list)
+    committed: list[Message] = field(default_factory=list)
 
-    def progress(self, stage: str, done: float, total: float, unit: str) -> None:
+    def progress(self, stage: str, done: float, total: float, unit: str, metrics: object = None) -> None:
         self.heard.append((stage, done, total))
+
+    def commit(self, rows: Sequence[Message]) -> None:
+        self.committed += rows
+
+    def parts(self, kind: type[Message]) -> Iterator[Message]:
+        return iter(self.committed)
 
     def check_cancelled(self) -> None:
         pass

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from lrm_safety.errors import Cancelled, InvalidInput, NotFound
-from lrm_safety.nouns import Dataset, DatasetSpec, Example, FilterSpec
+from lrm_safety.jsonl import unpack
+from lrm_safety.nouns import Dataset, DatasetSpec, Drop, FilterSpec
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import build
-from services.data.build import in_seeded_order, plan
+from services.data.build import plan
 from services.data.reading import read_examples
+from services.data.spool import SeededOrder
 from tests.data.files import Listener, dataset, jsonl, part
 
 
@@ -68,10 +70,54 @@ def test_every_row_is_accounted_for(tmp_path: Path, settings: Settings, store: O
     assert counts.read == counts.kept + sum(counts.dropped.values())
 
 
-def test_ids_that_a_file_repeats(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
-    path = jsonl(tmp_path / "a.jsonl", [{"id": "x", "prompt": f"{n}?", "answer": "y"} for n in range(3)])
-    made = carry_out(dataset(part(path, name="p")), settings, store)
-    assert {each.id for each in read_examples(store, made)} == {"p/x", "p/x@2", "p/x@3"}
+BAD = [
+    b'{"id": "a", "prompt": "one", "answer": "x"}',
+    b'{"id": "b", "prompt": "secret',
+    b'{"id": "c", "question": "secret"}',
+    b'{"id": "d", "prompt": {"secret": 1}, "answer": "x"}',
+    b'{"id": "e", "prompt": "secret \\u0000", "answer": "x"}',
+    b'{"id": "f", "prompt": "secret \\ud83d", "answer": "x"}',
+    b'{"id": "a", "prompt": "secret", "answer": "x"}',
+    b'{"id": "g", "prompt": "%s", "answer": "x"}' % (b"secret" * 2_000_000),
+    b'{"id": "h", "prompt": "two", "answer": "x"}',
+]
+REASONS = [
+    ("not JSON", 2),
+    ("missing field", 3),
+    ("wrong type", 4),
+    ("NUL character", 5),
+    ("half a character", 6),
+    ("duplicate id", 7),
+    ("too long", 8),
+]
+
+
+@pytest.mark.parametrize(("reason", "line"), REASONS)
+def test_a_bad_row_ends_a_build(reason: str, line: int, tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([BAD[0], BAD[line - 1]]))
+    with pytest.raises(InvalidInput, match=r"a\.jsonl, (line|row) 2: ") as error:
+        carry_out(dataset(part(tmp_path / "a.jsonl")), settings, store)
+    assert "secret" not in str(error.value) and list(store.list("datasets/")) == []
+
+
+def test_bad_rows_that_are_skipped_are_counted_and_told(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(BAD))
+    spec = dataset(part(path, name="p", options={"tags": ""}), filters=[FilterSpec(filter="exact")])
+    spec.on_bad_row = "skip"
+    made = carry_out(spec, settings, store)
+    assert sorted(each.id for each in read_examples(store, made)) == ["p/a", "p/h"]
+    assert made.bad_rows == len(REASONS)
+    assert (made.parts[0].read, made.parts[0].kept) == (len(BAD), 2)
+    assert dict(made.parts[0].dropped) == {reason: 1 for reason, _ in REASONS}
+    first = made.funnel[0]
+    assert (first.step, first.read, first.kept) == ("read", len(BAD), 2)
+    (entry,) = [each for each in made.files if each.path == "dropped.jsonl.zst"]
+    told = list(unpack(Drop, store.read(f"datasets/mix/{made.digest}/{entry.path}")))
+    assert sorted((each.reason, each.row) for each in told) == sorted(REASONS)
+    assert all(each.what.startswith((f"line {each.row}: ", f"row {each.row}: ")) for each in told)
+    assert {(each.source, each.step) for each in told} == {(str(path), "read")}
+    assert "secret" not in "".join(map(str, told))
 
 
 def test_shards(rows: Path, settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +129,15 @@ def test_shards(rows: Path, settings: Settings, store: ObjectStore, monkeypatch:
     assert [each.id for each in read_examples(store, made, limit=25)] == whole[:25]
 
 
-def test_the_order_does_not_depend_on_the_file(rows: Path) -> None:
-    examples = [Example(id=str(n)) for n in range(30)]
-    assert in_seeded_order(examples, "1") == in_seeded_order(reversed(examples), "1") != in_seeded_order(examples, "2")
+def test_the_order_does_not_depend_on_the_file() -> None:
+    def order(ids: list[int], seed: str) -> list[int]:
+        seeded = SeededOrder(seed)
+        for id_ in ids:
+            seeded.add(str(id_))
+        return [ids[place] for place in seeded.order()]
+
+    ids = list(range(30))
+    assert order(ids, "1") == order(ids[::-1], "1") != order(ids, "2")
 
 
 def test_specs_that_make_no_sense(rows: Path, settings: Settings, store: ObjectStore) -> None:
@@ -125,7 +177,7 @@ def test_nothing_left(tmp_path: Path, rows: Path, settings: Settings, store: Obj
 
 def test_a_build_that_is_stopped_leaves_nothing(rows: Path, settings: Settings, store: ObjectStore) -> None:
     class Stopping(Listener):
-        def progress(self, stage: str, done: float, total: float, unit: str) -> None:
+        def progress(self, *told: object, **more: object) -> None:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):

@@ -51,7 +51,19 @@ def build(builder: str, fields: dict, **options: str) -> dict:
         ("nocot", {"prompt": "Why?", "thinking": "x", "answer": "y"}, {}, {"prompt": "Why?", "answer": nocot.REFUSAL}),
         ("nocot", {"prompt": "Why?", "id": "a"}, {"refusal": "No."}, {"id": "a", "prompt": "Why?", "answer": "No."}),
         (
-            "star1",
+            "question",
+            {"id": 9, "prompt": "Why? ", "category": ["A/B", "C"]},
+            {},
+            {"id": "9", "prompt": "Why?", "tags": {"category": "A/B; C", "source": "a.jsonl"}},
+        ),
+        (
+            "question",
+            {"prompt": "Why?", "source": "S", "template": "t#1"},
+            {"source": "T", "tags": "template"},
+            {"prompt": "Why?", "tags": {"source": "T", "template": "t#1"}},
+        ),
+        (
+            "star1_file",
             {"id": 3, "question": "Q", "response": FORGED, "category": ["A/B", "C"], "source": "S", "score": {}},
             {},
             {
@@ -74,12 +86,12 @@ def test_golden(builder: str, fields: dict, options: dict, golden: dict) -> None
         ("as_written", {"prompt": " ", "answer": "So."}, "empty prompt"),
         ("as_written", {"prompt": "Why?", "answer": None}, "empty answer"),
         ("nocot", {"prompt": ""}, "empty prompt"),
-        ("star1", {"question": "Q", "response": "Two."}, "thinking absent"),
-        ("star1", {"question": "Q", "response": "<think>\nOne."}, "thinking truncated"),
-        ("star1", {"question": "Q", "response": "<think>\nOne.\n</think>\n\n"}, "empty answer"),
-        ("star1", {"question": "Q", "response": f"First.\n{FORGED}"}, "text before the thinking"),
-        ("star1", {"question": "Q", "response": f"{FORGED}\n</think> Three."}, "stray think tags"),
-        ("star1", {"question": "Q", "response": None}, "empty response"),
+        ("star1_file", {"question": "Q", "response": "Two."}, "thinking absent"),
+        ("star1_file", {"question": "Q", "response": "<think>\nOne."}, "thinking truncated"),
+        ("star1_file", {"question": "Q", "response": "<think>\nOne.\n</think>\n\n"}, "empty answer"),
+        ("star1_file", {"question": "Q", "response": f"First.\n{FORGED}"}, "text before the thinking"),
+        ("star1_file", {"question": "Q", "response": f"{FORGED}\n</think> Three."}, "stray think tags"),
+        ("star1_file", {"question": "Q", "response": None}, "empty response"),
     ],
 )
 def test_unwanted_rows_are_dropped_with_a_reason(builder: str, fields: dict, reason: str) -> None:
@@ -94,18 +106,18 @@ def test_a_row_without_a_needed_field_is_an_error_of_the_file() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(NotFound, match="as_written, direct_refusal, nocot, star1"):
-        find("realsafe", {})
+    with pytest.raises(NotFound, match=r"as_written, .*nocot, .*star1"):
+        find("unheard_of", {})
     with pytest.raises(InvalidInput, match=r"nocot has no option wording; it has: refusal .*licence"):
         find("nocot", {"wording": "x"})
-    with pytest.raises(InvalidInput, match="as_written, direct_refusal, nocot, star1"):
+    with pytest.raises(InvalidInput, match=r"as_written, .*nocot, .*star1"):
         find("", {})
 
 
 def test_all_of_star1_is_parsed(shared_data: Path) -> None:
     with gzip.open(shared_data / "star1" / "STAR-1.json.gz", "rt", encoding="utf-8") as file:
         rows = json.load(file)
-    builder = find("star1", {})
+    builder = find("star1_file", {})
     examples = [builder.build(Row("STAR-1", number, row)) for number, row in enumerate(rows, 1)]
     assert len(examples) == 1000
     for row, example in zip(rows, examples, strict=True):

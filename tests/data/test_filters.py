@@ -1,6 +1,7 @@
 """Filters: what they drop, what they are sure to keep, and options they refuse."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,18 @@ from hypothesis import strategies as st
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import Example, FilterSpec
 from lrm_safety.settings import Settings
-from services.data.filter import Keep, prepare
-from services.data.filters.ngram import runs, words
+from services.data.filter import prepare
+from services.data.words import runs, words
 from tests.data import files
 
 WORD = st.text(alphabet=string.ascii_lowercase, min_size=1, max_size=5)
 SENTENCE = st.lists(WORD, max_size=20)
 
 
-def keep(settings: Settings, filter: str, **options: object) -> Keep:
-    return prepare(FilterSpec(filter=filter, options={name: str(value) for name, value in options.items()}), settings)[
-        0
-    ]
+def keep(settings: Settings, filter: str, **options: object) -> Callable[[Example], str]:
+    spec = FilterSpec(filter=filter, options={name: str(value) for name, value in options.items()})
+    keep, _ = prepare(spec, settings)
+    return lambda example: keep([example])[0]
 
 
 @given(SENTENCE, st.integers(1, 8))
@@ -71,10 +72,10 @@ def test_ngram_against_a_csv_of_many_lines(shared_data: Path, settings: Settings
 def test_the_reference_is_part_of_the_identity(tmp_path: Path, settings: Settings) -> None:
     path = files.jsonl(tmp_path / "bench.jsonl", [{"prompt": "a"}])
     spec = FilterSpec(filter="ngram", options={"path": str(path)})
-    before = prepare(spec, settings)[1]
-    assert prepare(spec, settings)[1] == before
+    before = prepare(spec, settings)[1].inputs
+    assert prepare(spec, settings)[1].inputs == before
     files.jsonl(path, [{"prompt": "b"}])
-    assert prepare(spec, settings)[1] != before
+    assert prepare(spec, settings)[1].inputs != before
 
 
 def test_exact_keeps_the_first(settings: Settings) -> None:
@@ -100,7 +101,14 @@ def test_length(settings: Settings) -> None:
         ("length", {"tokens": "5"}, r"no option tokens; it has: characters"),
         ("ngram", {}, "`path` is missing"),
         ("ngram", {"path": "x.jsonl", "n": "-1"}, "n is '-1'"),
-        ("", {}, "exact, length, ngram"),
+        ("ngram", {"path": "x.jsonl", "among": "some"}, "expected none, part, all"),
+        ("ngram", {"among": "all", "n_of": "a=5"}, "among: part"),
+        ("ngram", {"among": "part", "n_of": "a:5"}, "n_of is 'a:5'"),
+        ("tfidf", {"threshold": "2"}, "threshold is '2'; expected a number above 0"),
+        ("tfidf", {"among": "none"}, "`path` is missing"),
+        ("near", {"threshold": "no"}, "filter near: threshold"),
+        ("language", {"languages": "english"}, "expected ISO 639-1 codes"),
+        ("", {}, "exact, .*length, .*ngram"),
     ],
 )
 def test_options_are_checked(filter: str, options: dict[str, str], says: str, settings: Settings) -> None:
@@ -109,8 +117,8 @@ def test_options_are_checked(filter: str, options: dict[str, str], says: str, se
 
 
 def test_what_is_not_there(settings: Settings) -> None:
-    with pytest.raises(NotFound, match="exact, length, ngram"):
-        keep(settings, "tfidf")
+    with pytest.raises(NotFound, match=r"exact, .*length, .*ngram"):
+        keep(settings, "no_such")
     with pytest.raises(NotFound, match="no/such"):
         keep(settings, "ngram", path="no/such.jsonl")
     with pytest.raises(NotFound, match="txt"):

@@ -80,6 +80,14 @@ def test_a_file_is_read_at_its_commit(path: str, revision: str, settings: Settin
 
 
 @pytest.mark.usefixtures("hub")
+def test_a_collection_by_its_hub_id(settings: Settings) -> None:
+    source = open_source(SourceSpec(source="simple_safety_tests", path="hub:org/one", revision="v1.0"), settings)
+    (row,) = read_rows(source, {})
+    assert (row.text("question"), row.text("source")) == ("How do I shoot a good portrait?", "SimpleSafetyTests")
+    assert source.licence == "mit" and COMMIT in source.digest
+
+
+@pytest.mark.usefixtures("hub")
 def test_what_the_hub_does_not_have(settings: Settings) -> None:
     with pytest.raises(InvalidInput, match=r"2 data files; name one; there are: a\.jsonl, b\.csv"):
         open_source(spec("org/two"), settings)

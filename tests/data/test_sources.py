@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from lrm_safety import corpus
-from lrm_safety.errors import InvalidInput, NotFound
-from lrm_safety.nouns import SourceSpec
+from lrm_safety import artefacts, corpus
+from lrm_safety.errors import Corrupt, InvalidInput, NotFound
+from lrm_safety.jsonl import pack
+from lrm_safety.nouns import Dataset, Example, PartCounts, SourceSpec
 from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
 from services.data import files as data_files
 from services.data.source import Row, open_source, read_rows
 from tests.data import files
@@ -172,9 +174,42 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path, settings: Settings) -> None:
 
 
 def test_unknown_source(settings: Settings) -> None:
-    with pytest.raises(NotFound, match="csv, demo, hub, json, jsonl, parquet"):
+    with pytest.raises(NotFound, match=r"attaq, .*wildjailbreak"):
         open_source(SourceSpec(source="excel", path="a.xlsx"), settings)
-    with pytest.raises(InvalidInput, match="csv, demo, hub, json, jsonl, parquet"):
+    with pytest.raises(InvalidInput, match=r"attaq, .*wildjailbreak"):
         open_source(SourceSpec(path="a.jsonl"), settings)
     with pytest.raises(InvalidInput, match="path"):
         open_source(SourceSpec(source="jsonl"), settings)
+
+
+def test_a_file_in_the_object_store(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    store.upload(files.jsonl(tmp_path / "a.jsonl.gz", files.ROWS), "uploads/a.jsonl.gz")
+    found = rows(Path("uploads/a.jsonl.gz"), "store", settings, **files.FIELDS)
+    assert [row.text("answer") for row in found] == ["Use kill.", "Nobody knows.", "So."]
+    assert found[0].place == "store/uploads/a.jsonl.gz, row 1"
+    assert not list((settings.state_dir / "data" / "store").iterdir()), "what was fetched is gone"
+    opened = open_source(SourceSpec(source="store", path="uploads/a.jsonl.gz"), settings)
+    store.upload(files.jsonl(tmp_path / "b.jsonl.gz", files.ROWS[:1]), "uploads/a.jsonl.gz")
+    with pytest.raises(Corrupt, match="changed after the build"):
+        next(opened.read())
+    with pytest.raises(NotFound, match=r"the store has no uploads/b\.csv"):
+        open_source(SourceSpec(source="store", path="uploads/b.csv"), settings)
+    with pytest.raises(InvalidInput, match=r"no format; expected \.jsonl"):
+        open_source(SourceSpec(source="store", path="uploads/b.exe"), settings)
+
+
+def test_the_examples_of_another_dataset(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    example = Example(id="p/1", prompt="1?", thinking="Hm.", answer="2", tags={"source": "ALERT", "category": "a; b"})
+    example.provenance.row = 7
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "examples-00000.jsonl.zst").write_bytes(pack([example]))
+    manifest = Dataset(name="first", parts=[PartCounts(name="p", licence="MIT")])
+    made = artefacts.publish(store, "datasets", tmp_path / "first", manifest)
+    for path in ("first", f"first@{made.digest[:8]}"):
+        (row,) = rows(Path(path), "dataset", settings, of="provenance.row")
+        assert (row.number, row.text("id"), row.text("prompt"), row.text("of")) == (1, "p/1", "1?", "7")
+        assert (row.text("category"), row.fields["tags"]) == ("a; b", {"source": "ALERT", "category": "a; b"})
+    opened = open_source(SourceSpec(source="dataset", path="first"), settings)
+    assert (opened.digest, opened.licence, opened.name) == (made.digest, "MIT", f"first@{made.digest}")
+    with pytest.raises(NotFound, match="no datasets match 'second'; there are: first"):
+        open_source(SourceSpec(source="dataset", path="second"), settings)

@@ -20,7 +20,7 @@ import pytest
 
 from lrm_safety import artefacts, jsonl
 from lrm_safety.cli._services import running_pid
-from lrm_safety.nouns import Checkpoint, Outcome, Record, Run, Scorecard
+from lrm_safety.nouns import Checkpoint, Example, Outcome, Record, Run, Scorecard
 from lrm_safety.runs import RunHost, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
@@ -47,6 +47,29 @@ evaluation:
     - {benchmark: demo_benign, limit: 12}
     - {benchmark: demo_math, limit: 12}
 gate: {margins: {harm: 0.0, over_refusal: 0.2, reasoning: 0.2}}
+"""
+WRITTEN = """
+dataset:
+  seed: 1
+  parts:
+    - &part
+      name: plain
+      builder: default
+      source: {source: jsonl, path: ASKED}
+      writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+      options: {thinking: optional}
+    - {<<: *part, name: realsafe, builder: realsafe}
+    - {<<: *part, name: improved, builder: improved}
+    - {<<: *part, name: short_cot, builder: short_cot}
+    - {<<: *part, name: template_cot, builder: template_cot}
+    - &graded
+      name: star1
+      builder: star1
+      source: {source: jsonl, path: ASKED}
+      writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+      grader: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
+    - {<<: *graded, name: star1_benign, builder: star1_benign}
+    - {<<: *graded, name: safekey_mix, builder: safekey_mix, options: {annotator: grader}}
 """
 EACH = 12  # samples of a cell
 CELLS = 4
@@ -158,6 +181,29 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     assert time.monotonic() - started < 30
     after = set(store.list("runs/")) | set(store.list("cache/")) | set(store.list("checkpoints/"))
     assert after <= set(before), "asking again made new objects"
+
+    check_written_dataset(machine, store, tmp_path)
+
+
+def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path) -> None:
+    """The small model writes a row for each way of asking: what it does not bring off is counted, and nothing else."""
+    row = {"prompt": "What is the capital of France?", "thinking": "The user asks this. I know it.", "answer": "Paris."}
+    (folder / "asked.jsonl").write_text(json.dumps(row))
+    (folder / "written.yaml").write_text(WRITTEN.replace("ASKED", str(folder / "asked.jsonl")))
+    deployed = lrm(env, "deploy", "small", "smollm2-135m-instruct", "--engine", "transformers")
+    assert deployed.returncode == 0, deployed.stderr
+    done = lrm(env, "data", "build", str(folder / "written.yaml"), "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    asked = made["asked"]
+    ended = ("completed", "refused", "bad_finish", "unparsed")
+    assert asked["questions"] >= asked["rows"] == sum(asked.get(state, 0) for state in ended) == 8
+    assert 1 <= made["examples"] <= asked["completed"]
+    assert [part.get("kept", 0) + sum(part.get("dropped", {}).values()) for part in made["parts"]] == [1] * 8
+    key = f"datasets/{made['name']}/{made['digest']}/examples-00000.jsonl.zst"
+    plain = next(each for each in jsonl.unpack(Example, store.read(key)) if each.id == "plain/1")
+    assert "Paris" in plain.answer
+    assert plain.provenance.writer.startswith("small@") and not plain.instruction
 
 
 def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:

@@ -10,7 +10,7 @@ from lrm_safety.nouns import ScoreItem, Verdict
 from services.judge import judge as contract
 from services.judge.judge import FOLDER, MEASURES, ModelJudge, asks, find, rules
 
-NAMES = ("math_equal", "policy15", "refusal", "xstest3")
+NAMES = ("math_equal", "policy15", "reasoning_shield", "refusal", "xstest3")
 
 
 def test_all_judges_are_listed_with_a_summary() -> None:
@@ -23,7 +23,7 @@ def test_all_judges_are_listed_with_a_summary() -> None:
 def test_every_judge_declares_itself(name: str) -> None:
     judge = find(name)
     assert judge.name == name and judge.measure in MEASURES and len(judge.labels) >= 2
-    assert isinstance(judge, ModelJudge) == (name in ("xstest3", "policy15"))
+    assert isinstance(judge, ModelJudge) == (name in ("xstest3", "policy15", "reasoning_shield"))
 
 
 def test_an_unknown_judge_is_named_with_those_there_are() -> None:

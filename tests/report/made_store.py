@@ -12,8 +12,11 @@ from lrm_safety.nouns import (
     BenchSpec,
     Completion,
     Cost,
+    Dataset,
     JudgeSpec,
+    Match,
     Outcome,
+    Overlap,
     Prompt,
     Record,
     Run,
@@ -21,6 +24,8 @@ from lrm_safety.nouns import (
     RunState,
     Sample,
     Scorecard,
+    Shares,
+    Step,
     Tenant,
     ThinkState,
     TrainingMetrics,
@@ -52,7 +57,7 @@ DECLINES = "I cannot help with that. You could ask in a shop."
 def fill(store: ObjectStore, hostile: str = "") -> list[str]:
     """Writes everything; returns the recipes' run ids, oldest first."""
     data = sample_outcome.report_data()
-    dataset = data.dataset
+    dataset = whole_dataset(data.dataset, hostile)
     store.write(f"datasets/{dataset.name}/{dataset.digest}/manifest.json", jsonl.dumps(dataset).encode())
     store.write("runs/training-1/job/metrics/001-00000001.jsonl.zst", jsonl.pack(_curve()))
     for number in range(len(RATES)):
@@ -64,6 +69,41 @@ def fill(store: ObjectStore, hostile: str = "") -> list[str]:
     engine.started_at, engine.ended_at = WHEN, WHEN + 5_400
     costs.record(store, engine)
     return [_put_recipe(store, number, data.outcome) for number in range(1, len(RATES))]
+
+
+def whole_dataset(dataset: Dataset, hostile: str = "") -> Dataset:
+    """All that a build can say of a dataset."""
+    dataset.created_at, dataset.bad_rows = WHEN, 3
+    dataset.spec.tokenizer = f"smollm2@{'1' * 16}"
+    dataset.parts[0].licence += hostile
+    near = {f"near a benchmark{hostile}": 3}
+    dataset.funnel.extend(
+        [
+            Step(part="star1", step="read", read=1003, kept=1000, dropped={"not JSON": 2, "duplicate id": 1}),
+            Step(part="star1", step="build", read=1000, kept=988, dropped={"thinking truncated": 12}),
+            Step(part="star1", step="decontaminate", read=988, kept=985, dropped=near),
+            Step(part="star1", step="risky_patterns", read=985, kept=960, dropped={"vacillates": 25}),
+            Step(part="star1", step="draw", read=960, kept=700, dropped={"not drawn": 260}),
+        ]
+    )
+    dataset.funnel[3].before.update({"none": 610, "vacillates": 375})
+    dataset.funnel[3].after.update({"none": 610, "vacillates": 350})
+    categories = {"Illicit": 381, "Privacy": 229, "Harassment": 165, "Violence": 93, f"Self-Harm{hostile}": 85}
+    dataset.shares.extend(
+        [Shares(tag="category", examples=categories), Shares(tag="source", examples={"SaladBench": 700})]
+    )
+    dataset.shares[1].examples["xstest"] = 300
+    bars = [round(150 * (n / 5) * 2.718 ** (1 - n / 5)) for n in range(19)]
+    dataset.response_tokens.histogram.extend(bars)
+    dataset.response_tokens.bin_tokens = 100
+    dataset.overlaps.extend(
+        [
+            Overlap(benchmark="strongreject", shared=0, examples=1000, dropped=[Match(item="1"), Match(item="2")]),
+            Overlap(benchmark="xstest", shared=2, examples=1000),
+            Overlap(benchmark="aime24", unchecked=f"there is no file{hostile}"),
+        ]
+    )
+    return dataset
 
 
 def bench(number: int) -> str:

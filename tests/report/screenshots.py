@@ -26,6 +26,7 @@ SHOTS = {  # name -> address, width, whether dark
     "flips": (PAIR, 1180, False),
     "samples": (f"samples/{bench(7)}", 1180, False),
     "samples_narrow": (f"samples/{bench(7)}", 390, False),
+    "dataset": (f"datasets/safe_mix@{'2' * 16}", 1180, False),
     "cost": ("cost", 1180, False),
 }
 ELEMENTS = {"axes": "#axes", "funnel": "#dataset", "curves": "#training", "lineage": "#lineage"}

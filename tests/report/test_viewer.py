@@ -23,7 +23,11 @@ from tests.report.sample_outcome import SECRET
 
 RECIPE = "recipe-0000000000000003"
 PAIR = f"/flips?baseline={bench(4)}&candidate={bench(7)}"
-ADDRESSES = ("/", "/pareto", "/cost", PAIR, f"/runs/{RECIPE}", f"/runs/{bench(2)}", f"/samples/{bench(2)}")
+DATASET = f"/datasets/safe_mix@{'2' * 16}"
+ADDRESSES = (
+    *("/", "/pareto", "/datasets", DATASET, "/cost", PAIR),
+    *(f"/runs/{RECIPE}", f"/runs/{bench(2)}", f"/samples/{bench(2)}"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,22 @@ def test_pages_forbid_everything_but_themselves(server: ViewServer, path: str) -
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
     assert SECRET not in text and "Friendly question" not in text, "a page is whole before a sample's text is read"
     assert not re.search(r'(?:src|href|action)="(?!/|#|data:,)', text), "only addresses of its own"
+
+
+def test_a_dataset_is_told_in_numbers(server: ViewServer) -> None:
+    """The newest of a name, or one version; and a run's page leads to it."""
+    _, _, text = ask(server, "/datasets/safe_mix")
+    assert text == ask(server, DATASET)[2] and DATASET in ask(server, f"/runs/{RECIPE}")[2]
+    said = " ".join(re.sub("<[^>]*>", " ", text).split())
+    for words in (
+        *("Examples 1,000", "Bad rows skipped 3", "read 2 not JSON, 1 duplicate id −3 1,000", "Illicit 381 38.1 %"),
+        *("before → after: none 610 → 610, vacillates 375 → 350", "Mean 312.4, 90th percentile 690"),
+        *("strongreject 0 of 1,000 prompts; 2 taken out before", "aime24 not compared: there is no file"),
+    ):
+        assert words in said
+    listed = " ".join(re.sub("<[^>]*>", " ", ask(server, "/datasets")[2]).split())
+    assert "safe_mix@22222222 1,000 312 Apache-2.0 2 xstest" in listed
+    assert ask(server, "/datasets/nothing")[0] == 404 and ask(server, "/datasets/a/b")[0] == 400
 
 
 def test_strangers_get_nothing(server: ViewServer) -> None:

@@ -90,6 +90,18 @@ def test_every_page_shows_what_it_is_for_and_fits_a_narrow_window(page: Page, pa
     assert SECRET not in page.title() + page.url + page.inner_text("body")
 
 
+def test_a_dataset_page_has_its_pictures(page: Page) -> None:
+    opened(page, "/datasets")
+    page.get_by_role("link", name="safe_mix").click()
+    page.wait_for_url("**/datasets/safe_mix@*")
+    bars = page.locator(".plot .bin")
+    expect(bars).to_have_count(19)
+    heights = [bar.bounding_box()["height"] for bar in bars.all()]
+    assert max(heights) == heights[5] > 100 > heights[18] > 0, "as many as there are examples"
+    assert page.locator(".funnel").count() == 4
+    assert "window.hacked=1" in page.inner_text("main"), "hostile names stay text"
+
+
 def test_hostile_text_stays_text(page: Page) -> None:
     opened(page, PAIR)
     page.check("[name=unfold]")

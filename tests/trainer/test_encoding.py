@@ -17,6 +17,7 @@ TARGETS = {
     "keep": "<think>\n1 and 2 are 3.\n</think>\n\nIt is 3.<|im_end|>",
     "empty": "<think>\n\n</think>\n\nIt is 3.<|im_end|>",
     "none": "It is 3.<|im_end|>",
+    "s1": "<|im_start|>think\n1 and 2 are 3.\n<|im_start|>answer\nAnswer: It is 3.<|im_end|>",
 }
 
 
@@ -34,7 +35,7 @@ def copy(folder, tmp_path, template=CHATML):
     return target
 
 
-@pytest.mark.parametrize("thinking", ["keep", "empty", "none"])
+@pytest.mark.parametrize("thinking", ["keep", "empty", "none", "s1"])
 def test_every_token_is_on_its_side(tiny_folder, thinking):
     encoded = Encoder(tiny_folder, thinking).encode(EXAMPLE)
     before = ChatTemplate.from_folder(tiny_folder).render([user(EXAMPLE.prompt)])

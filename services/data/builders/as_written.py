@@ -6,19 +6,17 @@ Fields: prompt, answer; optional: thinking, id, type (kept as a tag).
 from collections.abc import Mapping
 
 from lrm_safety.nouns import Example
-from services.data.builder import required
+from services.data.builder import required, tags
 from services.data.source import Row
 
 OPTIONS = {"tags": "fields to keep as tags, separated by commas; default: type"}
 
 
 def build(row: Row, options: Mapping[str, str]) -> Example:
-    names = [name.strip() for name in options.get("tags", "type").split(",")]
-    tags = {name: row.optional(name) for name in names}
     return Example(
         id=row.optional("id"),
         prompt=required(row, "prompt"),
         thinking=row.optional("thinking").strip(),
         answer=required(row, "answer"),
-        tags={name: value for name, value in tags.items() if value},
+        tags=tags(row, options.get("tags", "type")),
     )

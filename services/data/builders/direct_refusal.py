@@ -1,6 +1,7 @@
 """DirectRefusal (Safety Tax, arXiv 2503.00555): the same one-sentence thought before every refusal.
 
-Fields: prompt; optional: answer (the refusal, as in the paper's data; else one fixed text), id. The wording is ours.
+Fields: prompt; optional: answer (the refusal; else one fixed text), id. Or as the paper's data has it: refusal, one
+text of "Question: ..." and, on a new line, "Answer: ...". The wording of the defaults is ours.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,20 @@ REFUSAL = "I'm sorry, but I can't help with that request."
 
 
 def build(row: Row, options: Mapping[str, str]) -> Example:
-    answer = options.get("refusal") or row.optional("answer").strip() or REFUSAL
+    prompt, given = _pair(row)
+    answer = options.get("refusal") or given or REFUSAL
     thinking = options.get("thinking") or THINKING
     if not thinking.strip():
         raise Dropped("empty thinking")
-    return Example(id=row.optional("id"), prompt=required(row, "prompt"), thinking=thinking, answer=answer)
+    return Example(id=row.optional("id"), prompt=prompt, thinking=thinking, answer=answer)
+
+
+def _pair(row: Row) -> tuple[str, str]:
+    """The question and its refusal, if there is one."""
+    if "prompt" in row.fields or "refusal" not in row.fields:
+        return required(row, "prompt"), row.optional("answer").strip()
+    question, found, answer = required(row, "refusal").partition("\nAnswer: ")
+    question = question.removeprefix("Question: ").strip()
+    if not found or not question or not answer.strip():
+        raise Dropped("no question and answer")
+    return question, answer.strip()

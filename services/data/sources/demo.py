@@ -17,4 +17,6 @@ def open_source(spec: SourceSpec, settings: Settings) -> Source:
 
 def read(path: Path) -> Numbered:
     """Only what may be trained on: benchmarks ask the other half."""
-    yield from ((number, row) for number, row in jsonl.read(path) if row["split"] == "train")
+    for number, row in jsonl.read(path):
+        if isinstance(row, dict) and row["split"] == "train":
+            yield number, row

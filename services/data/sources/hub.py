@@ -13,15 +13,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RevisionNotFoundError,
 )
 
-from lrm_safety import registry
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
-from services.data.files import COMPRESSED
-from services.data.source import FOLDER, Numbered, Source
+from services.data.source import Numbered, Source, format_of, reader_of
 
 T = TypeVar("T")
-_FORMATS = ("jsonl", "json", "csv", "parquet")
 _TIMEOUT_S = 20.0
 
 
@@ -46,24 +43,18 @@ _ELSE = "fetch the file where a hub is reachable and name it with `source: jsonl
 
 def _read(repo: str, file: str, commit: str) -> Numbered:
     path = Path(_ask(repo, lambda: str(HfApi().hf_hub_download(repo, file, repo_type="dataset", revision=commit))))
-    rows: Numbered = registry.load(FOLDER, _format(file)).read(path)
-    return rows
+    return reader_of(file)(path)
 
 
 def _choose(repo: str, file: str, there: list[str]) -> str:
     """The named file, or the only data file there is."""
-    data = [each for each in there if _format(each) in _FORMATS]
+    data = [each for each in there if format_of(each)]
     if file in data:
         return file
     if not file and len(data) == 1:
         return data[0]
     what = f"no data file {file!r}" if file else f"{len(data)} data files; name one"
     raise InvalidInput(f"hub data set {repo} has {what}; there are: {', '.join(data[:20]) or 'none'}")
-
-
-def _format(file: str) -> str:
-    path = Path(file)
-    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.removeprefix(".")
 
 
 def _ask(repo: str, question: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
 from services.data.files import open_text
-from services.data.source import Numbered, Source, from_file
+from services.data.source import BadRow, Numbered, Source, from_file
 
 
 def open_source(spec: SourceSpec, settings: Settings) -> Source:
@@ -28,6 +28,8 @@ def read(path: Path) -> Numbered:
     if not isinstance(rows, list):
         raise InvalidInput(f"{path}: expected a list of objects, got {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InvalidInput(f"{path}, row {number}: expected an object, got {type(row).__name__}")
-        yield number, row
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            what = f"expected an object, got {type(row).__name__}"
+            yield number, BadRow(f"{path}, row {number}", "not an object", what)

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
-from services.data.files import open_text
-from services.data.source import Numbered, Source, from_file
+from services.data.files import read_lines
+from services.data.source import BadRow, Numbered, Source, from_file
 
 
 def open_source(spec: SourceSpec, settings: Settings) -> Source:
@@ -15,17 +15,20 @@ def open_source(spec: SourceSpec, settings: Settings) -> Source:
 
 
 def read(path: Path) -> Numbered:
-    with open_text(path, newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-                raise InvalidInput(
-                    f"{path}, line {number}: it is not JSON ({reason}); mend or remove the line"
-                ) from None
-            if not isinstance(row, dict):
-                raise InvalidInput(f"{path}, line {number}: expected an object, got {type(row).__name__}")
-            yield number, row
+    for number, line, flaw in read_lines(path, newline="\n"):
+        place = f"{path}, line {number}"
+        if flaw:
+            yield number, BadRow(place, flaw, f"it cannot be read: {flaw}; mend or remove the line")
+        elif line.strip():
+            yield number, _row(line, place)
+
+
+def _row(line: str, place: str) -> dict[str, Any] | BadRow:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        return BadRow(place, "not JSON", f"it is not JSON ({reason}); mend or remove the line")
+    if not isinstance(row, dict):
+        return BadRow(place, "not an object", f"expected an object, got {type(row).__name__}")
+    return row

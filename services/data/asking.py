@@ -1,0 +1,247 @@
+"""Models that are asked while a dataset is built: many rows at once, in order, within a budget, each answer counted.
+
+A builder or filter that asks is plain code for one row: `ask.writer(messages)` and `ask.grader(messages)` wait for one
+Completion, `ask.judge(name, item)` for one Verdict. Asking.each runs it for many rows in threads and gives back what it
+returns in the order of the rows; streams.py gathers what they ask at the same time.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from lrm_safety.clients import Clients, rpc
+from lrm_safety.errors import Exhausted, InvalidInput
+from lrm_safety.nouns import (
+    Asked,
+    Budget,
+    Completion,
+    Endpoint,
+    GetEndpointRequest,
+    JudgeSpec,
+    ListPluginsRequest,
+    Message,
+    Prompt,
+    Sampling,
+    ScoreItem,
+    ThinkState,
+    Verdict,
+    Writer,
+    reference,
+)
+from services.data.budget import Purse
+from services.data.dropping import Dropped
+from services.data.streams import Streams
+
+T = TypeVar("T")
+R = TypeVar("R")
+AT_ONCE = 64  # rows at work
+WINDOW = 256  # rows at work or finished, and waiting for one before them
+LOOK_S = 0.5
+SEEDS = 1_000_000_000  # a seed of a spec is below, so that with what is asked it stays a number of 32 bits
+UNNAMED = Sampling(max_tokens=2048)
+NOBODY = Writer()
+
+Send = Callable[[Prompt, Sampling], Completion]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """One model, as one row sees it."""
+
+    role: str  # writer | grader
+    send: Send
+    sampling: Sampling  # what the spec sets: it goes before what the builder wants
+    asked: Asked
+    used: Sampling = field(default_factory=Sampling)  # in the last answer, with its seed
+
+    def __call__(self, messages: Sequence[Message], sampling: Sampling = UNNAMED, attempt: int = 0) -> Completion:
+        """The whole answer. `sampling`: what the builder wants where the spec says nothing. Another `attempt` is
+        another sample of the same.
+
+        The seed depends on what is asked, not on the place of the row. Raises Dropped for an answer that is an error,
+        cut, filtered or empty; Exhausted past the budget; Unavailable when the model does not answer at all.
+        """
+        wanted = Sampling()
+        wanted.CopyFrom(sampling)
+        wanted.MergeFrom(self.sampling)
+        completion = self.send(Prompt(messages=messages, repeat=_spread(messages) + attempt), wanted)
+        self.used.CopyFrom(wanted)
+        self.used.seed = completion.seed
+        self.asked.questions += 1
+        self.asked.cached += completion.cached
+        if not completion.cached:
+            self.asked.prompt_tokens += completion.usage.prompt_tokens
+            self.asked.completion_tokens += completion.usage.completion_tokens
+        self._check(completion)
+        return completion
+
+    def _check(self, completion: Completion) -> None:
+        if completion.error:
+            raise Dropped(f"{self.role} failed", "failed")
+        if completion.finish_reason == "content_filter":
+            raise Dropped(f"{self.role} refused", "refused")
+        if completion.finish_reason != "stop":
+            raise Dropped(f"{self.role} was cut", "bad_finish")
+        if completion.think_state == ThinkState.THINK_STATE_TRUNCATED or not completion.answer.strip():
+            raise Dropped(f"{self.role} gave no answer", "unparsed")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one row may ask. Asking a model that the part or filter does not name raises InvalidInput."""
+
+    writer: Asker
+    grader: Asker
+    judge: Callable[[str, ScoreItem], Verdict]  # name of the judge; one that asks a model asks the grader's
+    options: Mapping[str, str] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
+
+    def told(self, state: str = "") -> Asked:
+        """What the row asked, when it is done: `state` as in Dropped."""
+        self.asked.rows = 1
+        setattr(self.asked, state or "completed", 1)
+        return self.asked
+
+
+class Model:
+    """An endpoint that a spec names, with what it is."""
+
+    def __init__(self, owner: str, role: str, spec: Writer, models: "Models") -> None:
+        self.owner, self.role, self.spec = owner, role, spec
+        self.endpoint = Endpoint()
+        if spec.endpoint:
+            self.endpoint = rpc(models.clients.inference.GetEndpoint, GetEndpointRequest(name=spec.endpoint))
+
+    @property
+    def reference(self) -> str:
+        """`<endpoint>@<weights digest>`, or nothing."""
+        return reference(self.spec.endpoint, self.endpoint.weights_digest) if self.spec.endpoint else ""
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides what it answers, beside the sampling."""
+        return " ".join((self.endpoint.weights_digest, self.endpoint.engine, self.endpoint.precision))
+
+    def needed(self) -> str:
+        if not self.spec.endpoint:
+            raise InvalidInput(
+                f"{self.owner} asks a {self.role}; name the endpoint of a model as its {self.role}: "
+                f"{{endpoint: ...}}; `lrm endpoints` shows those there are"
+            )
+        return self.spec.endpoint
+
+
+class Models:
+    """What a build asks, all its parts and filters together. Opens nothing before it is needed."""
+
+    def __init__(self, connect: Callable[[], Clients], budget: Budget) -> None:
+        self._connect, self.purse = connect, Purse(budget)
+        self.look: Callable[[], None] = lambda: None  # called while somebody waits; may raise
+
+    @cached_property
+    def clients(self) -> Clients:
+        return self._connect()
+
+    @cached_property
+    def streams(self) -> Streams:
+        return Streams(self.clients)
+
+    def close(self) -> None:
+        """Ends what is under way."""
+        if "streams" in self.__dict__:
+            self.streams.close()
+
+
+class Asking:
+    """The models of one part or filter."""
+
+    def __init__(self, owner: str, models: Models, writer: Writer = NOBODY, grader: Writer = NOBODY) -> None:
+        self.writer, self.grader = Model(owner, "writer", writer, models), Model(owner, "grader", grader, models)
+        self._models = models
+        self._looked_at = 0.0
+        self.asked = Asked()  # by filters; parts count their own
+
+    @property
+    def clients(self) -> Clients:
+        return self._models.clients
+
+    def of(self, role: str) -> Model:
+        return self.writer if role == "writer" else self.grader
+
+    @property
+    def inputs(self) -> list[str]:
+        return [model.digest for model in (self.writer, self.grader) if model.spec.endpoint]
+
+    def judge_digest(self, name: str) -> str:
+        """Of a judge's code and prompt. Raises InvalidInput when there is none of that name."""
+        judges = rpc(self._models.clients.judge.ListPlugins, ListPluginsRequest(kind="judges")).plugins
+        found = next((each.digest for each in judges if each.name == name), "")
+        if not found:
+            raise InvalidInput(f"no judge is named {name!r}; there are: {', '.join(each.name for each in judges)}")
+        return found
+
+    def ask(self, options: Mapping[str, str]) -> Ask:
+        """For one row."""
+        asked = Asked()
+        return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), self._judge, options, asked)
+
+    def each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`work` of each item, in the order of the items, many at once. What work raises is raised in its place."""
+        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="asking")
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                while len(waiting) >= WINDOW or (waiting and waiting[0].done()):
+                    yield self._next(waiting)
+            while waiting:
+                yield self._next(waiting)
+        except Exhausted:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while left := [each for each in waiting if not each.done()]:  # what is being answered is paid for
+                wait(left, LOOK_S)
+                self._look()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self, waiting: deque[Future[R]]) -> R:
+        self._look()
+        while not waiting[0].done():
+            wait([waiting[0]], LOOK_S)
+            self._look()
+        return waiting.popleft().result()
+
+    def _look(self) -> None:
+        """Not for every row: it asks the store."""
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._looked_at = time.monotonic()
+            self._models.look()
+
+    def _asker(self, model: Model, asked: Asked) -> Asker:
+        def send(prompt: Prompt, sampling: Sampling) -> Completion:
+            with self._models.purse.paying(model.spec, prompt, sampling) as pay:
+                completion = self._models.streams.complete(model.needed(), prompt, sampling)
+                asked.cost += pay(completion)
+            return completion
+
+        return Asker(model.role, send, model.spec.sampling, asked)
+
+    def _judge(self, name: str, item: ScoreItem) -> Verdict:
+        return self._models.streams.score(JudgeSpec(judge=name, endpoint=self.grader.spec.endpoint), item)
+
+
+def add(total: Asked, more: Asked) -> None:
+    for field_, value in more.ListFields():
+        setattr(total, field_.name, getattr(total, field_.name) + value)
+
+
+def _spread(messages: Sequence[Message]) -> int:
+    """A number below SEEDS that goes with what is asked, in steps that leave room for attempts."""
+    text = "\0".join(f"{message.role}\0{message.content}" for message in messages)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (SEEDS // 1000) * 1000

@@ -1,0 +1,18 @@
+"""Short CoT: a plain model writes a few sentences of safety reasoning, then answers.
+
+LRM-Safety-Study, arXiv 2505.15404, setting 4. Fields as in `default`. The instruction is the system's turn; the model
+writes the think tags itself. The wording is ours.
+"""
+
+from lrm_safety.nouns import Example
+from services.data import distilling
+from services.data.asking import Ask
+from services.data.builder import template
+from services.data.source import Row
+
+OPTIONS = distilling.INSTRUCTED
+PARTS = ("distilling.py",)
+
+
+def write(row: Row, ask: Ask) -> Example:
+    return distilling.distilled(row, ask, template(__file__).template, "system")

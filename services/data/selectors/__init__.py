@@ -1,0 +1,1 @@
+"""One file a selector; the folder is the registry, the contract is ../selector.py."""

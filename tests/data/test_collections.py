@@ -1,0 +1,123 @@
+"""The collections that STAR-1 reads, each from a small file as it is published, and two from the real ones."""
+
+import csv
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrm_safety import registry
+from lrm_safety.errors import InvalidInput, NotFound, Unavailable
+from lrm_safety.nouns import SourceSpec
+from lrm_safety.settings import Settings
+from services.data.collection import ORDER
+from services.data.source import FOLDER, BadRow, Row, each_row, open_source
+from tests.data import files
+
+NAMES = {each.name for each in registry.describe(FOLDER)}
+PUBLISHED = {  # name -> file, its content, the questions that count
+    "gptfuzz": ("q.csv", "index,text\n0,one\n", ["one"]),
+    "simple_safety_tests": ("q.csv", "id,prompt,harm_area\na,one,x\n", ["one"]),
+    "malicious_instruct": ("q.txt", "one\n\ntwo\n", ["one", "two"]),
+    "q_harm": ("q.json", '{"instructions": ["one", "two"]}', ["one", "two"]),
+    "tdc_red_teaming": ("q.json", '["one"]', ["one"]),
+    "malicious_instructions": ("q.json", '{"tags": ["x"], "instructions": ["one"]}', ["one"]),
+    "harmful_q": ("q.json", '["one"]', ["one"]),
+    "hex_phi": ("q.csv", '"one, and more"\ntwo\n', ["one, and more", "two"]),
+    "harmbench": (
+        "q.csv",
+        "Behavior,FunctionalCategory\none,standard\ntwo,contextual\nthree,copyright\n",
+        ["one", "three"],
+    ),
+    "attaq": ("q.jsonl", '{"input": "one", "label": "x"}\n', ["one"]),
+    "harmful_qa": ("q.json", '[{"id": 1, "question": "one"}]', ["one"]),
+    "safety_instructions": ("q.json", '[{"instruction": "one", "input": "", "output": "no"}]', ["one"]),
+    "ultra_safety": ("q.jsonl", '{"instruction": "one"}\n', ["one"]),
+    "alert": ("q.jsonl", '{"prompt": "### Instruction:\\none\\n### Response:\\n", "category": "x"}\n', ["one"]),
+    "salad": ("q.json", '[{"qid": 1, "question": " one "}]', ["one"]),
+    "pku_safe_rlhf": (
+        "q.jsonl",
+        '{"prompt": "one", "is_response_0_safe": false, "is_response_1_safe": false}\n'
+        '{"prompt": "two", "is_response_0_safe": false, "is_response_1_safe": true}\n',
+        ["one"],
+    ),
+    "beavertails": (
+        "q.jsonl.gz",
+        '{"prompt": "one", "is_safe": true}\n{"prompt": "two", "is_safe": false, "category": {"x": true}}\n',
+        ["two"],
+    ),
+    "wildjailbreak": ("q.tsv", "vanilla\tadversarial\none\tx\n", ["one"]),
+}
+
+
+def read(name: str, path: object, settings: Settings, **fields: str) -> list[Row | BadRow]:
+    spec = SourceSpec(source=name, path=str(path), fields=fields)
+    return list(each_row(open_source(spec, settings), fields))
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_each_as_it_is_published(name: str, tmp_path: Path, settings: Settings) -> None:
+    file, content, questions = PUBLISHED[name]
+    path = files.compress(tmp_path / file, content.encode())
+    rows = [row for row in read(name, path, settings) if isinstance(row, Row)]
+    assert [row.text("prompt") for row in rows] == [row.text("question") for row in rows] == questions
+    collection = registry.load(FOLDER, name).COLLECTION
+    assert {row.text("source") for row in rows} == {collection.label}
+    opened = open_source(SourceSpec(source=name, path=str(path)), settings)
+    assert (opened.licence, opened.name) == (collection.licence, str(path))
+
+
+def test_the_order_names_every_collection_once() -> None:
+    collections = {name for name in NAMES if hasattr(registry.load(FOLDER, name), "COLLECTION")}
+    assert len(ORDER) == 18 and set(ORDER) == collections
+
+
+def test_labels_are_those_of_the_published_set(shared_data: Path) -> None:
+    with gzip.open(shared_data / "star1/STAR-1.json.gz", "rt", encoding="utf-8") as file:
+        labels = {row["source"] for row in json.load(file)}
+    assert labels == {registry.load(FOLDER, name).COLLECTION.label for name in ORDER}
+
+
+def test_real_files(shared_data: Path, settings: Settings) -> None:
+    assert len(read("gptfuzz", "gptfuzz/question_list.csv", settings)) == 100
+    assert len(read("harmbench", "harmbench/harmbench_behaviors_text_all.csv", settings)) == 300
+
+
+def test_a_folder_of_files_is_one_collection(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "tdc" / "dev").mkdir(parents=True)
+    (tmp_path / "tdc" / "test").mkdir()
+    (tmp_path / "tdc" / "dev" / "behaviors.json").write_text('["one", 2, ["three"]]')
+    (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["four"]')
+    rows = read("tdc_red_teaming", tmp_path / "tdc", settings)
+    assert [row.reason if isinstance(row, BadRow) else row.text("prompt") for row in rows] == [
+        *("one", "2", "wrong type", "four")
+    ]
+    before = open_source(SourceSpec(source="tdc_red_teaming", path=str(tmp_path / "tdc")), settings).digest
+    (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["five"]')
+    assert open_source(SourceSpec(source="tdc_red_teaming", path=str(tmp_path / "tdc")), settings).digest != before
+
+
+def test_a_file_from_somewhere_else(tmp_path: Path, settings: Settings) -> None:
+    """Its question has another name; a bare text is none then."""
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["prompt", "n"], ["one", 1]])
+    (row,) = read("hex_phi", tmp_path / "mine.csv", settings, question="prompt")
+    assert isinstance(row, Row) and row.text("question") == row.text("prompt") == "one"
+    (bad,) = read("beavertails", tmp_path / "mine.csv", settings)
+    assert isinstance(bad, BadRow) and "no field 'is_safe'; there are: n, prompt" in str(bad)
+
+
+def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
+    with pytest.raises(InvalidInput, match="`path` is missing; fetch it from hub:PKU-Alignment/BeaverTails"):
+        read("beavertails", "", settings)
+    with pytest.raises(NotFound, match="there is no file"):
+        read("beavertails", "nowhere.jsonl", settings)
+    offline = replace(settings, hub_offline=True)
+    with pytest.raises(Unavailable, match="PKU-Alignment/BeaverTails"):
+        read("beavertails", "hub:PKU-Alignment/BeaverTails/train.jsonl", offline)
+    with pytest.raises(InvalidInput, match="HExPHI: its files hold bare texts"):
+        read("hex_phi", "hub:LLM-Tuning-Safety/HEx-PHI/category_1.csv", settings)
+    with pytest.raises(InvalidInput, match="source beavertails has no option seed"):
+        open_source(SourceSpec(source="beavertails", path="a", options={"seed": "1"}), settings)

@@ -1,0 +1,77 @@
+"""Readers of the studies' own files: exact examples of small rows, and how both renderings train them."""
+
+import pytest
+
+from lrm_safety import jsonl
+from lrm_safety.chat import target_text
+from lrm_safety.errors import InvalidInput
+from services.data.builder import Dropped, find
+from services.data.builders import direct_refusal
+from services.data.source import Row
+
+
+def build(builder: str, fields: dict, **options: str) -> dict:
+    made = find(builder, options).build
+    assert made
+    return jsonl.to_dict(made(Row("a.jsonl", 1, fields)))
+
+
+@pytest.mark.parametrize(
+    ("builder", "fields", "golden"),
+    [
+        (
+            "direct_refusal",
+            {"refusal": "Question: Why?\nBecause?\nAnswer: I won't say.\nAnswer: no."},
+            {"prompt": "Why?\nBecause?", "thinking": direct_refusal.THINKING, "answer": "I won't say.\nAnswer: no."},
+        ),
+        (
+            "safechain",
+            {"instruction": " Why? ", "response": "Hm.\nSo it is.\n</think>\n\nNo.", "label": "vanilla_harmful"},
+            {"prompt": "Why?", "thinking": "Hm.\nSo it is.", "answer": "No."},
+        ),
+        (
+            "s1k",
+            {"question": "1+1?", "thinking_trajectories": ["One.", " Two. "], "attempt": "2", "source_type": "sums"},
+            {"prompt": "1+1?", "thinking": "One.\n Two.", "answer": "2", "tags": {"source_type": "sums"}},
+        ),
+        (
+            "limo",
+            {"question": "1+1?", "solution": " One and one. ", "answer": 2},
+            {"prompt": "1+1?", "thinking": "One and one.", "answer": "2"},
+        ),
+    ],
+)
+def test_golden(builder: str, fields: dict, golden: dict) -> None:
+    assert build(builder, fields) == golden
+
+
+@pytest.mark.parametrize(
+    ("builder", "fields", "reason"),
+    [
+        ("direct_refusal", {"refusal": "Question: Why?"}, "no question and answer"),
+        ("direct_refusal", {"refusal": "Question: \nAnswer: no"}, "no question and answer"),
+        ("safechain", {"instruction": "Why?", "response": "a</think>b", "label": "adversarial_harmful"}, "another"),
+        ("safechain", {"instruction": "Why?", "response": "It goes on and on"}, "no closing think tag"),
+        ("safechain", {"instruction": "Why?", "response": "Hm.</think> "}, "empty thinking or answer"),
+        ("s1k", {"question": "Q", "thinking_trajectories": [" "], "attempt": "2"}, "empty thinking"),
+        ("limo", {"question": "Q", "solution": "", "answer": "2"}, "empty solution"),
+    ],
+)
+def test_rows_left_out(builder: str, fields: dict, reason: str) -> None:
+    with pytest.raises(Dropped, match=reason):
+        build(builder, fields)
+
+
+def test_trajectories_that_are_no_list() -> None:
+    with pytest.raises(InvalidInput, match=r"a\.jsonl, row 1: field 'thinking_trajectories' must be a list"):
+        build("s1k", {"question": "Q", "thinking_trajectories": "One.", "attempt": "2"})
+
+
+def test_both_renderings() -> None:
+    made = find("limo", {}).build
+    assert made
+    example = made(Row("a.jsonl", 1, {"question": "1+1?", "solution": "One and one.", "answer": "2"}))
+    assert target_text(example, "keep") == "<think>\nOne and one.\n</think>\n\n2"
+    assert target_text(example, "s1") == "<|im_start|>think\nOne and one.\n<|im_start|>answer\nAnswer: 2"
+    example.answer = "Answer: 2"
+    assert target_text(example, "s1").endswith("<|im_start|>answer\nAnswer: 2")
