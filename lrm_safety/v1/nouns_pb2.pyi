@@ -576,6 +576,22 @@ global___DatasetSpec = DatasetSpec
 class TrainingSpec(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class OptionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     DATASET_FIELD_NUMBER: builtins.int
@@ -597,6 +613,9 @@ class TrainingSpec(google.protobuf.message.Message):
     PROCESSES_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_POOL_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    LORA_FIELD_NUMBER: builtins.int
+    TURNS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """of the checkpoint that comes out"""
     base: builtins.str
@@ -632,6 +651,18 @@ class TrainingSpec(google.protobuf.message.Message):
     """machines that train together; the processes are spread evenly over them"""
     node_pool: builtins.str
     """a pool's name in the cluster's configuration; empty = its own for training"""
+    @property
+    def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """the method's"""
+
+    @property
+    def lora(self) -> global___Lora:
+        """absent = all weights are trained"""
+
+    @property
+    def turns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Turn]:
+        """stages that alternate; empty = one shuffle of all examples"""
+
     def __init__(
         self,
         *,
@@ -656,9 +687,12 @@ class TrainingSpec(google.protobuf.message.Message):
         processes: builtins.int = ...,
         nodes: builtins.int = ...,
         node_pool: builtins.str = ...,
+        options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        lora: global___Lora | None = ...,
+        turns: collections.abc.Iterable[global___Turn] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
     @typing.overload
@@ -669,6 +703,48 @@ class TrainingSpec(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
 global___TrainingSpec = TrainingSpec
+
+@typing.final
+class Lora(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    ALPHA_FIELD_NUMBER: builtins.int
+    DROPOUT_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    alpha: builtins.float
+    """the update is scaled by alpha / rank; 0 = twice the rank"""
+    dropout: builtins.float
+    def __init__(
+        self,
+        *,
+        rank: builtins.int = ...,
+        alpha: builtins.float = ...,
+        dropout: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "dropout", b"dropout", "rank", b"rank"]) -> None: ...
+
+global___Lora = Lora
+
+@typing.final
+class Turn(google.protobuf.message.Message):
+    """So many optimizer steps on the examples of one part of the dataset, then the next turn, and round again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PART_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    part: builtins.str
+    steps: builtins.int
+    def __init__(
+        self,
+        *,
+        part: builtins.str = ...,
+        steps: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["part", b"part", "steps", b"steps"]) -> None: ...
+
+global___Turn = Turn
 
 @typing.final
 class BenchmarkSpec(google.protobuf.message.Message):
@@ -1386,9 +1462,33 @@ class Provenance(google.protobuf.message.Message):
 global___Provenance = Provenance
 
 @typing.final
-class Example(google.protobuf.message.Message):
-    """One training row."""
+class Span(google.protobuf.message.Message):
+    """One training row.
+    Characters [start, end) of the normalised response: chat.target_text(example, "keep").
+    """
 
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """understanding | key"""
+    start: builtins.int
+    end: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "name", b"name", "start", b"start"]) -> None: ...
+
+global___Span = Span
+
+@typing.final
+class Example(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     @typing.final
@@ -1413,14 +1513,20 @@ class Example(google.protobuf.message.Message):
     ANSWER_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    INSTRUCTION_FIELD_NUMBER: builtins.int
+    SPANS_FIELD_NUMBER: builtins.int
     id: builtins.str
     prompt: builtins.str
     thinking: builtins.str
     answer: builtins.str
+    instruction: builtins.str
+    """what stood before the prompt while the response was written; never trained"""
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def provenance(self) -> global___Provenance: ...
+    @property
+    def spans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Span]: ...
     def __init__(
         self,
         *,
@@ -1430,9 +1536,11 @@ class Example(google.protobuf.message.Message):
         answer: builtins.str = ...,
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         provenance: global___Provenance | None = ...,
+        instruction: builtins.str = ...,
+        spans: collections.abc.Iterable[global___Span] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer", "id", b"id", "prompt", b"prompt", "provenance", b"provenance", "tags", b"tags", "thinking", b"thinking"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "id", b"id", "instruction", b"instruction", "prompt", b"prompt", "provenance", b"provenance", "spans", b"spans", "tags", b"tags", "thinking", b"thinking"]) -> None: ...
 
 global___Example = Example
 

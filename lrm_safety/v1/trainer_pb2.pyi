@@ -110,6 +110,22 @@ global___ReadMetricsRequest = ReadMetricsRequest
 class TrainingMetrics(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class TermsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     STEP_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
@@ -117,6 +133,7 @@ class TrainingMetrics(google.protobuf.message.Message):
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     TOKENS_PER_S_FIELD_NUMBER: builtins.int
     GRAD_NORM_FIELD_NUMBER: builtins.int
+    TERMS_FIELD_NUMBER: builtins.int
     step: builtins.int
     epoch: builtins.float
     loss: builtins.float
@@ -124,6 +141,10 @@ class TrainingMetrics(google.protobuf.message.Message):
     learning_rate: builtins.float
     tokens_per_s: builtins.float
     grad_norm: builtins.float
+    @property
+    def terms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """the method's, each a mean over what it counts"""
+
     def __init__(
         self,
         *,
@@ -134,7 +155,8 @@ class TrainingMetrics(google.protobuf.message.Message):
         learning_rate: builtins.float = ...,
         tokens_per_s: builtins.float = ...,
         grad_norm: builtins.float = ...,
+        terms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "step", b"step", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "step", b"step", "terms", b"terms", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
 
 global___TrainingMetrics = TrainingMetrics
