@@ -1,79 +1,20 @@
-"""Examples as token ids with the border between what is read and what is trained, and the proof that it is right."""
+"""The examples that a training reads: encoded, and those that are too long counted."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from lrm_safety.chat import THINK_CLOSE, THINK_OPEN, ChatTemplate, target_text
+from lrm_safety.encoding import Encoded, Encoder, pad_token, read_tokenizer
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Example, TrainingSpec, user
+from lrm_safety.nouns import Example, TrainingSpec
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """One example: ids[start:] are the assistant's tokens with the end of its turn, and are trained."""
-
-    id: str
-    ids: list[int]
-    start: int
+__all__ = ["Encoded", "EncodedSet", "Encoder", "encode_all", "pad_token", "read_tokenizer"]
 
 
 @dataclass(frozen=True)
 class EncodedSet:
     examples: list[Encoded]
     dropped: int  # longer than max_tokens
-
-
-class Encoder:
-    """Renders and tokenises examples the way serving does."""
-
-    def __init__(self, folder: Path, thinking: str) -> None:
-        self._chat, self._thinking = ChatTemplate.from_folder(folder), thinking
-        self._tokenizer = read_tokenizer(folder)
-        self._pad = pad_token(folder)
-
-    def encode(self, example: Example) -> Encoded:
-        """Raises InvalidInput when what would be trained is not what was meant."""
-        before, target = self._chat.target([user(example.prompt)], target_text(example, self._thinking))
-        ids, start = self._ids(before, target)
-        encoded = Encoded(example.id, ids, start)
-        self._check(encoded)
-        return encoded
-
-    def trained_text(self, encoded: Encoded) -> str:
-        """What the trained tokens say, special tokens included."""
-        return str(self._tokenizer.decode(encoded.ids[encoded.start :], skip_special_tokens=False))
-
-    def _ids(self, before: str, target: str) -> tuple[list[int], int]:
-        """Tokenised as one text, unless a token then spans the border: serving has the prompt's tokens alone."""
-        prompt: list[int] = self._tokenizer.encode(before, add_special_tokens=False).ids
-        whole: list[int] = self._tokenizer.encode(before + target, add_special_tokens=False).ids
-        if whole[: len(prompt)] == prompt:
-            return whole, len(prompt)
-        return prompt + self._tokenizer.encode(target, add_special_tokens=False).ids, len(prompt)
-
-    def _check(self, encoded: Encoded) -> None:
-        trained = self.trained_text(encoded)
-        name = f"example {encoded.id or '(without id)'}"
-        if not trained.strip():
-            raise InvalidInput(f"{name}: no token would be trained; its answer is empty")
-        if not trained.endswith(self._chat.end_of_turn):
-            raise InvalidInput(
-                f"{name}: the end of turn {self._chat.end_of_turn!r} is not among the trained tokens, so the model "
-                "would never learn to stop; check the tokenizer's special tokens"
-            )
-        opened = self._chat.opens_thinking or THINK_OPEN in trained
-        if self._thinking == "keep" and not (opened and THINK_CLOSE in trained):
-            raise InvalidInput(
-                f"{name}: thinking is 'keep', but {THINK_OPEN}…{THINK_CLOSE} is missing from the trained tokens; "
-                "the tokenizer cannot write the tags: use another base or thinking: none"
-            )
-        pad = self._tokenizer.token_to_id(self._pad) if self._pad else None
-        if pad in encoded.ids[encoded.start :] and self._pad not in self._chat.end_of_turn:
-            raise InvalidInput(f"{name}: the padding token {self._pad!r} would be trained; remove it from the text")
 
 
 def encode_all(examples: Iterable[Example], folder: Path, spec: TrainingSpec) -> EncodedSet:
@@ -90,20 +31,3 @@ def encode_all(examples: Iterable[Example], folder: Path, spec: TrainingSpec) ->
             f"(the shortest has {shortest} tokens); raise max_tokens"
         )
     return EncodedSet(kept, len(found) - len(kept))
-
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise InvalidInput("the checkpoint has no tokenizer.json; import it again, the import writes one")
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def pad_token(folder: Path) -> str:
-    """Text of the padding token; empty when the tokenizer has none."""
-    file = folder / "tokenizer_config.json"
-    token = json.loads(file.read_text(encoding="utf-8")).get("pad_token") if file.is_file() else None
-    return str(token["content"] if isinstance(token, dict) else token or "")
