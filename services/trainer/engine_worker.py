@@ -20,6 +20,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingSpec
 from services.trainer.ledger import Ledger
 from services.trainer.method import Batch, Method
+from services.trainer.resume_worker import Saved, restore_moments, restore_weights
 
 log = observe.logger(__name__)
 BETAS = (0.9, 0.95)
@@ -62,16 +63,25 @@ def load_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def make_engine(model: PreTrainedModel, method: Method, spec: TrainingSpec, precision: str) -> Any:
-    """A deepspeed.DeepSpeedEngine over Trained; engine.step() moves the weights once a whole batch has gone through."""
+def make_engine(
+    model: PreTrainedModel, method: Method, spec: TrainingSpec, precision: str, saved: Saved | None = None
+) -> Any:
+    """A deepspeed.DeepSpeedEngine over Trained; engine.step() moves the weights once a whole batch has gone through.
+
+    With `saved` it goes on from a resume point.
+    """
     if spec.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     trained = Trained(model, method)
+    if saved is not None:
+        restore_weights(trained, saved)
     optimizer = torch.optim.AdamW(_groups(model, spec), lr=spec.learning_rate, betas=BETAS, fused=True)
     engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=_config(spec, precision))
     if spec.processes == 1 and not engine.zero_optimization():
         engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
+    if saved is not None:
+        restore_moments(engine, saved)
     return engine
 
 

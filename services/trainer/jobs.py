@@ -4,7 +4,7 @@ from lrm_safety.jobs import PYTHON, JobSpec
 from lrm_safety.jobs.machine import Machine
 from lrm_safety.nouns import Run, TrainingSpec
 
-BYTES_PER_PARAMETER = 24  # fp32 weights, gradients, two moments; bf16 copies; the reload that verifies the result
+BYTES_PER_PARAMETER = 28  # fp32 weights, gradients, two moments; the copy of all but gradients that is being saved
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 
 

@@ -27,7 +27,8 @@ from services.trainer import engine_worker, export_worker, method
 from services.trainer.attempt import Attempt, Interrupted, carry_out
 from services.trainer.encoding import EncodedSet, encode_all
 from services.trainer.plan import Plan
-from services.trainer.resume import ResumePoints, tag
+from services.trainer.resume import ResumePoints
+from services.trainer.resume_worker import Saved, Saver
 
 log = observe.logger(__name__)
 
@@ -43,9 +44,10 @@ def work(attempt: Attempt) -> None:
     engine_worker.join_processes()
     precision = engine_worker.choose_precision(spec, attempt.ledger)
     model = engine_worker.load_model(folder)
-    engine = engine_worker.make_engine(model, method.load(spec.method), spec, precision)
+    done, saved = _resume(attempt)
+    engine = engine_worker.make_engine(model, method.load(spec.method), spec, precision, saved)
     training = Training(attempt, engine, encoded)
-    training.run()
+    training.run(done)
     resolved = TrainingSpec()
     resolved.CopyFrom(spec)
     resolved.precision = precision
@@ -59,9 +61,9 @@ class Training:
         self._attempt, self._engine, self._encoded = attempt, engine, encoded.examples
         self._spec = attempt.run.spec.training
         self._plan = Plan([len(example.ids) for example in encoded.examples], self._spec)
-        self._points = ResumePoints(attempt.store, attempt.run.id)
+        self._points = _points(attempt)
+        self._saver = Saver(engine, self._points, keep=1)
         self._rank, self._device = dist.get_rank(), engine_worker.device()
-        self._scratch = attempt.settings.state_dir / "training" / attempt.run.id
         self._was_asked_to_stop = self._is_to_stop = False
         signal.signal(signal.SIGTERM, self._note_stop)
         log.info(
@@ -72,19 +74,30 @@ class Training:
             steps=self._plan.steps,
         )
 
-    def run(self) -> None:
+    def run(self, done: int) -> None:
         """All steps that are not done yet, with a resume point now and then."""
-        done = self._resume()
-        for step in range(done, self._plan.steps):
-            row = self._step(step)
+        try:
+            for step in range(done, self._plan.steps):
+                self._take(step)
+            self._saver.settle()
+        finally:
+            self._saver.close()
+
+    def _take(self, step: int) -> None:
+        """A step and what follows it. Raises Interrupted once what was done is safe."""
+        row = self._step(step)
+        if self._rank == 0:
+            self._attempt.ledger.log_step(row)
+            self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
+        stops = self._is_to_stop and step + 1 < self._plan.steps
+        if self._plan.saves_after(step) or stops:
             if self._rank == 0:
-                self._attempt.ledger.log_step(row)
-                self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
-            is_last = step + 1 == self._plan.steps
-            if self._plan.saves_after(step) or (self._is_to_stop and not is_last):
-                self._save(step + 1)
-            if self._is_to_stop and not is_last:
-                raise Interrupted
+                self._attempt.ledger.flush()
+            self._saver.save(step + 1)
+        if stops:
+            self._saver.settle()
+            dist.barrier()  # the first process is through when the point is complete
+            raise Interrupted
 
     def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
@@ -95,7 +108,7 @@ class Training:
         dist.barrier()
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
-        ledger, out, model = self._attempt.ledger, self._scratch / "result", self._engine.module.model
+        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.model
         ledger.progress("publishing", 0, 1, "checkpoints")
         export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out)
         export_worker.verify_folder(out, model, self._encoded[0].ids)
@@ -111,7 +124,7 @@ class Training:
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
         ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
         self._points.clear()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(_scratch(self._attempt), ignore_errors=True)
 
     def _step(self, step: int) -> TrainingMetrics:
         """One optimizer step over batch_size examples; its gradient is the mean over all their trained tokens."""
@@ -154,6 +167,7 @@ class Training:
 
     def _require_finite(self, value: float, what: str, step: int) -> None:
         if not math.isfinite(value):
+            self._saver.close()
             raise InvalidInput(
                 f"the {what} is not finite at step {step + 1} of {self._plan.steps}; lower learning_rate, or set "
                 f"precision: fp32 (resume point kept: step {self._points.newest()})"
@@ -170,29 +184,32 @@ class Training:
             is_target[row, example.start : len(example.ids)] = True
         return method.Batch(ids.to(self._device), is_target.to(self._device))
 
-    def _save(self, done: int) -> None:
-        """A resume point: written by all processes to the scratch folder, put into the store by the first."""
-        self._engine.save_checkpoint(self._scratch, tag=tag(done), save_latest=False)
-        dist.barrier()
-        if self._rank == 0:
-            self._attempt.ledger.flush()
-            self._points.upload(done, self._scratch / tag(done))
-            shutil.rmtree(self._scratch / tag(done))
-        dist.barrier()
 
-    def _resume(self) -> int:
-        """Steps done before this attempt; loads the newest resume point if there is one."""
-        done = self._points.newest()
-        if done:
-            if dist.get_node_local_rank(0) == 0:
-                self._points.download(done, self._scratch)
-            dist.barrier()
-            self._engine.load_checkpoint(self._scratch, tag=tag(done))
-            dist.barrier()
-            if self._rank == 0:
-                shutil.rmtree(self._scratch / tag(done))
-            log.info("training_resumed", run=self._attempt.run.id, step=done)
-        return done
+def _points(attempt: Attempt) -> ResumePoints:
+    return ResumePoints(attempt.store, attempt.run.id, attempt.ledger.attempt)
+
+
+def _scratch(attempt: Attempt) -> Path:
+    return attempt.settings.state_dir / "training" / attempt.run.id
+
+
+def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
+    """(steps done before this attempt, the newest resume point on this machine's disk if there is one)."""
+    points, folder = _points(attempt), _scratch(attempt) / "resume"
+    found = [points.newest()]
+    dist.broadcast_object_list(found, device=engine_worker.device())
+    done = found[0]
+    if not done:
+        return 0, None
+    if dist.get_node_local_rank(0) == 0:
+        points.download(done, folder)
+    dist.barrier()
+    saved = Saved(sorted(folder.glob("*.safetensors")))
+    dist.barrier()
+    if dist.get_node_local_rank(0) == 0:
+        shutil.rmtree(folder)  # the open files stay readable
+    log.info("training_resumed", run=attempt.run.id, step=done)
+    return done, saved
 
 
 def _examples(attempt: Attempt) -> Iterator[Example]:
