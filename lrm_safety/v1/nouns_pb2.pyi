@@ -616,6 +616,12 @@ class TrainingSpec(google.protobuf.message.Message):
     OPTIONS_FIELD_NUMBER: builtins.int
     LORA_FIELD_NUMBER: builtins.int
     TURNS_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    OFFLOAD_FIELD_NUMBER: builtins.int
+    KEEP_RESUME_POINTS_FIELD_NUMBER: builtins.int
+    LEGACY_FIELD_NUMBER: builtins.int
+    CONTINUES_FIELD_NUMBER: builtins.int
+    ADAM_BETA2_FIELD_NUMBER: builtins.int
     name: builtins.str
     """of the checkpoint that comes out"""
     base: builtins.str
@@ -651,6 +657,16 @@ class TrainingSpec(google.protobuf.message.Message):
     """machines that train together; the processes are spread evenly over them"""
     node_pool: builtins.str
     """a pool's name in the cluster's configuration; empty = its own for training"""
+    template: builtins.str
+    """one of lrm_safety/templates/; empty = the checkpoint's own"""
+    offload: builtins.str
+    """what waits in host memory: none | optimizer | parameters (the optimizer's state too)"""
+    keep_resume_points: builtins.int
+    """0 = the newest"""
+    continues: builtins.str
+    """a training run that stopped: goes on from its newest resume point, on other processes"""
+    adam_beta2: builtins.float
+    """unset = 0.95"""
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """the method's"""
@@ -662,6 +678,10 @@ class TrainingSpec(google.protobuf.message.Message):
     @property
     def turns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Turn]:
         """stages that alternate; empty = one shuffle of all examples"""
+
+    @property
+    def legacy(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """published mistakes to repeat: see services/trainer/limits.py"""
 
     def __init__(
         self,
@@ -690,9 +710,17 @@ class TrainingSpec(google.protobuf.message.Message):
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         lora: global___Lora | None = ...,
         turns: collections.abc.Iterable[global___Turn] | None = ...,
+        template: builtins.str = ...,
+        offload: builtins.str = ...,
+        keep_resume_points: builtins.int = ...,
+        legacy: collections.abc.Iterable[builtins.str] | None = ...,
+        continues: builtins.str = ...,
+        adam_beta2: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "base", b"base", "batch_size", b"batch_size", "continues", b"continues", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "keep_resume_points", b"keep_resume_points", "learning_rate", b"learning_rate", "legacy", b"legacy", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "offload", b"offload", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "template", b"template", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_adam_beta2", b"_adam_beta2"]) -> typing.Literal["adam_beta2"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
     @typing.overload
@@ -1155,6 +1183,7 @@ class Recipe(google.protobuf.message.Message):
     GATE_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
     ORIGIN_FIELD_NUMBER: builtins.int
+    STAGES_FIELD_NUMBER: builtins.int
     name: builtins.str
     model: builtins.str
     """base checkpoint reference"""
@@ -1172,6 +1201,10 @@ class Recipe(google.protobuf.message.Message):
     def gate(self) -> global___Gate: ...
     @property
     def engine(self) -> global___EngineSpec: ...
+    @property
+    def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stage]:
+        """trainings before `training`, each of what the one before made; the last is its base"""
+
     def __init__(
         self,
         *,
@@ -1183,11 +1216,35 @@ class Recipe(google.protobuf.message.Message):
         gate: global___Gate | None = ...,
         engine: global___EngineSpec | None = ...,
         origin: builtins.str = ...,
+        stages: collections.abc.Iterable[global___Stage] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "origin", b"origin", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "origin", b"origin", "stages", b"stages", "training", b"training"]) -> None: ...
 
 global___Recipe = Recipe
+
+@typing.final
+class Stage(google.protobuf.message.Message):
+    """A training that prepares the model of a recipe; what is measured against is what the last stage made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: builtins.int
+    TRAINING_FIELD_NUMBER: builtins.int
+    @property
+    def dataset(self) -> global___DatasetSpec: ...
+    @property
+    def training(self) -> global___TrainingSpec: ...
+    def __init__(
+        self,
+        *,
+        dataset: global___DatasetSpec | None = ...,
+        training: global___TrainingSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dataset", b"dataset", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "training", b"training"]) -> None: ...
+
+global___Stage = Stage
 
 @typing.final
 class Progress(google.protobuf.message.Message):

@@ -107,6 +107,72 @@ class ReadMetricsRequest(google.protobuf.message.Message):
 global___ReadMetricsRequest = ReadMetricsRequest
 
 @typing.final
+class GetSetupRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___GetSetupRequest = GetSetupRequest
+
+@typing.final
+class TrainingSetup(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class EstimateGibEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    RUN_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
+    DEEPSPEED_CONFIG_FIELD_NUMBER: builtins.int
+    ESTIMATE_GIB_FIELD_NUMBER: builtins.int
+    PEAK_TFLOPS_FIELD_NUMBER: builtins.int
+    PEAK_SOURCE_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    precision: builtins.str
+    deepspeed_config: builtins.str
+    """JSON"""
+    peak_tflops: builtins.float
+    """all devices together: as published for the GPU, else measured by a multiplication"""
+    peak_source: builtins.str
+    @property
+    def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """of each process: weights, gradients, optimizer, activations, ..."""
+
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+        precision: builtins.str = ...,
+        deepspeed_config: builtins.str = ...,
+        estimate_gib: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        peak_tflops: builtins.float = ...,
+        peak_source: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run"]) -> None: ...
+
+global___TrainingSetup = TrainingSetup
+
+@typing.final
 class TrainingMetrics(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -133,6 +199,8 @@ class TrainingMetrics(google.protobuf.message.Message):
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     TOKENS_PER_S_FIELD_NUMBER: builtins.int
     GRAD_NORM_FIELD_NUMBER: builtins.int
+    MFU_FIELD_NUMBER: builtins.int
+    MEMORY_GIB_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
     step: builtins.int
     epoch: builtins.float
@@ -141,6 +209,10 @@ class TrainingMetrics(google.protobuf.message.Message):
     learning_rate: builtins.float
     tokens_per_s: builtins.float
     grad_norm: builtins.float
+    mfu: builtins.float
+    """6 x parameters x tokens/s, over what the devices multiply at; 0 = not measured"""
+    memory_gib: builtins.float
+    """highest so far of any process: of its GPU, else of its own"""
     @property
     def terms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """the method's, each a mean over what it counts"""
@@ -155,8 +227,10 @@ class TrainingMetrics(google.protobuf.message.Message):
         learning_rate: builtins.float = ...,
         tokens_per_s: builtins.float = ...,
         grad_norm: builtins.float = ...,
+        mfu: builtins.float = ...,
+        memory_gib: builtins.float = ...,
         terms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "step", b"step", "terms", b"terms", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "memory_gib", b"memory_gib", "mfu", b"mfu", "step", b"step", "terms", b"terms", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
 
 global___TrainingMetrics = TrainingMetrics

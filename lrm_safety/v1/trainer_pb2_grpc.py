@@ -61,6 +61,11 @@ class TrainerServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.FromString,
                 _registered_method=True)
+        self.GetSetup = channel.unary_unary(
+                '/lrm_safety.v1.TrainerService/GetSetup',
+                request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.FromString,
+                _registered_method=True)
         self.ListPlugins = channel.unary_unary(
                 '/lrm_safety.v1.TrainerService/ListPlugins',
                 request_serializer=lrm__safety_dot_v1_dot_runs__pb2.ListPluginsRequest.SerializeToString,
@@ -104,6 +109,13 @@ class TrainerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSetup(self, request, context):
+        """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListPlugins(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,6 +149,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.ReadMetrics,
                     request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.SerializeToString,
+            ),
+            'GetSetup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSetup,
+                    request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.SerializeToString,
             ),
             'ListPlugins': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPlugins,
@@ -279,6 +296,33 @@ class TrainerService(object):
             '/lrm_safety.v1.TrainerService/ReadMetrics',
             lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.SerializeToString,
             lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSetup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.TrainerService/GetSetup',
+            lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.FromString,
             options,
             channel_credentials,
             insecure,

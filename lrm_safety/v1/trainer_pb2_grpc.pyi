@@ -49,6 +49,12 @@ class TrainerServiceStub:
     ]
     """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
 
+    GetSetup: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        lrm_safety.v1.trainer_pb2.TrainingSetup,
+    ]
+    """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
     ListPlugins: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
         lrm_safety.v1.runs_pb2.ListPluginsResponse,
@@ -82,6 +88,12 @@ class TrainerServiceAsyncStub:
         lrm_safety.v1.trainer_pb2.TrainingMetrics,
     ]
     """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
+
+    GetSetup: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        lrm_safety.v1.trainer_pb2.TrainingSetup,
+    ]
+    """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
 
     ListPlugins: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
@@ -126,6 +138,14 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.trainer_pb2.TrainingMetrics], collections.abc.AsyncIterator[lrm_safety.v1.trainer_pb2.TrainingMetrics]]:
         """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
+
+    @abc.abstractmethod
+    def GetSetup(
+        self,
+        request: lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.trainer_pb2.TrainingSetup, collections.abc.Awaitable[lrm_safety.v1.trainer_pb2.TrainingSetup]]:
+        """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
 
     @abc.abstractmethod
     def ListPlugins(
