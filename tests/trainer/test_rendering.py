@@ -31,7 +31,7 @@ def test_what_is_right_passes(folder, template, thinking):
 
 
 def test_a_template_that_is_foreign_to_the_model(folder):
-    with pytest.raises(InvalidInput, match="template 'llama3' needs .* as a single token"):
+    with pytest.raises(InvalidInput, match=r"template 'llama3' needs .* as a single token"):
         prove(folder, "keep", "llama3")
 
 
