@@ -11,6 +11,7 @@ from lrm_safety.nouns import (
     Checkpoint,
     Dataset,
     GetCheckpointRequest,
+    GetSetupRequest,
     ImportCheckpointRequest,
     ListCheckpointsRequest,
     ListCheckpointsResponse,
@@ -20,6 +21,7 @@ from lrm_safety.nouns import (
     Run,
     RunSpec,
     TrainingMetrics,
+    TrainingSetup,
     TrainingSpec,
     TrainRequest,
     reference,
@@ -84,6 +86,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     def ReadMetrics(self, request: ReadMetricsRequest, context: grpc.ServicerContext) -> Iterator[TrainingMetrics]:
         run = read_run(self.store, request.run)
         yield from Ledger(self.store, run.id).read_metrics()
+
+    def GetSetup(self, request: GetSetupRequest, context: grpc.ServicerContext) -> TrainingSetup:
+        return Ledger(self.store, read_run(self.store, request.run).id).read_setup()
 
     def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
         if request.kind not in ("", "methods"):
