@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from lrm_safety import gates
 from lrm_safety.errors import InvalidInput, NotFound
-from lrm_safety.nouns import AttackSpec, Gate, Recipe, Sampling, TrainingSpec
+from lrm_safety.nouns import AttackSpec, DatasetSpec, Gate, Recipe, Sampling, TrainingSpec
 
 M = TypeVar("M", bound=Message)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
@@ -85,22 +85,26 @@ def resolve(recipe: Recipe, stem: str) -> Recipe:
         raise InvalidInput(f"recipe {done.name}: `model` is missing; expected a checkpoint, see `lrm models list`")
     if done.HasField("training") != done.HasField("dataset"):
         raise InvalidInput(f"recipe {done.name}: `dataset` and `training` go together; one of them is missing")
+    if done.stages and not done.HasField("training"):
+        raise InvalidInput(f"recipe {done.name}: `stages` come before `training`, which is missing")
+    for number, stage in enumerate(done.stages, start=1):
+        _resolve_training(stage.dataset, stage.training, f"{done.name}_stage_{number}")
     if done.HasField("training"):
-        _resolve_training(done)
+        _resolve_training(done.dataset, done.training, done.name)
     _resolve_evaluation(done)
     if done.HasField("gate"):
         _resolve_gate(done)
     return done
 
 
-def _resolve_training(recipe: Recipe) -> None:
+def _resolve_training(dataset: DatasetSpec, training: TrainingSpec, name: str) -> None:
     filled = TrainingSpec()
     filled.CopyFrom(_TRAINING)
-    filled.MergeFrom(recipe.training)
-    filled.name = filled.name or recipe.name
-    recipe.training.CopyFrom(filled)
-    recipe.dataset.name = recipe.dataset.name or recipe.name
-    for number, part in enumerate(recipe.dataset.parts):
+    filled.MergeFrom(training)
+    filled.name = filled.name or name
+    training.CopyFrom(filled)
+    dataset.name = dataset.name or name
+    for number, part in enumerate(dataset.parts):
         part.name = part.name or f"{part.builder}_{number}"
 
 

@@ -1,6 +1,7 @@
 """What the devices can do and what a training makes of it: peak rate, share of it that is reached (MFU), memory.
 
-MFU = (4 x parameters + 2 x trained parameters) x tokens/s over the peak, 6 x parameters where all are trained. of a GPU is its published dense bf16 rate; of a CPU, and in fp32, the rate of a large matrix product measured at the
+MFU = (4 x parameters + 2 x trained parameters) x tokens/s over the peak; 6 x parameters where all are trained. The peak
+of a GPU is its published dense bf16 rate; of a CPU, and in fp32, the rate of a large matrix product measured at the
 start, by all processes at once.
 """
 

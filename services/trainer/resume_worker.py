@@ -96,9 +96,9 @@ class Saved:
     """The pieces of a resume point on this machine's disk."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._files = [safe_open(path, framework="pt") for path in paths]
+        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
         self._found: dict[tuple[str, str], list[tuple[int, Any, str]]] = {}
-        for file in self._files:
+        for file in files:
             for key in file.keys():  # noqa: SIM118
                 kind, name, start = key.split("|")
                 self._found.setdefault((kind, name), []).append((int(start), file, key))
