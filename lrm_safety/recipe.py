@@ -6,6 +6,7 @@ is shorthand for its main field: `attacks: [none]` is `attacks: [{attack: none}]
 
 import difflib
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -46,13 +47,29 @@ _TRAINING = TrainingSpec(
 )
 
 
-def load(path: Path) -> Recipe:
-    """The recipe in a file, defaults filled in. Raises NotFound, or InvalidInput with the place of the mistake."""
+def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, changed by `place.of.a.key=value`, defaults filled in.
+
+    Raises NotFound, or InvalidInput with the place of the mistake.
+    """
     try:
         tree = read_yaml(path)
     except FileNotFoundError:
         raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
+    for change in changes:
+        _change(tree, change)
     return resolve(parse(tree, Recipe, str(path)), path.stem)
+
+
+def _change(tree: Any, change: str) -> None:
+    """Sets one value, written as in YAML, in a mapping of the tree."""
+    place, equals, value = change.partition("=")
+    *folders, key = place.split(".")
+    for name in folders:
+        tree = tree.setdefault(name, {}) if isinstance(tree, dict) else None
+    if not equals or not isinstance(tree, dict):
+        raise InvalidInput(f"--set {change!r}: expected section.key=value, such as training.epochs=3")
+    tree[key] = yaml.safe_load(value)
 
 
 def read_yaml(path: Path) -> Any:

@@ -31,11 +31,13 @@ def test_recipes_that_come_with_the_project_load(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_their_plugins_are_there(path: Path) -> None:
     done = recipe.load(path)
+    datasets = [done.dataset, *(stage.dataset for stage in done.stages)]
+    trainings = [done.training, *(stage.training for stage in done.stages)]
     named = {
-        "services.data.builders": {part.builder for part in done.dataset.parts},
-        "services.data.sources": {part.source.source for part in done.dataset.parts},
-        "services.data.filters": {each.filter for each in done.dataset.filters},
-        "services.trainer.methods": {done.training.method} - {""},
+        "services.data.builders": {part.builder for each in datasets for part in each.parts},
+        "services.data.sources": {part.source.source for each in datasets for part in each.parts},
+        "services.data.filters": {filter_.filter for each in datasets for filter_ in each.filters},
+        "services.trainer.methods": {training.method for training in trainings} - {""},
         "services.bench.benchmarks": {each.benchmark for each in done.evaluation.benchmarks},
         "services.bench.attacks": {each.attack for each in done.evaluation.attacks},
         "services.judge.judges": {judge.judge for each in done.evaluation.benchmarks for judge in each.judges},
@@ -60,6 +62,28 @@ def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
     assert list(done.evaluation.benchmarks[0].attacks) == ["none"]
     assert {attack.name: attack.attack for attack in done.evaluation.attacks} == {"prefill": "prefill", "none": "none"}
     assert done.gate.alpha == 0.05
+
+
+def test_a_value_can_be_set_from_outside(tmp_path: Path) -> None:
+    path = written(tmp_path, WHOLE)
+    done = recipe.load(path, ["training.epochs=3", "training.learning_rate=2e-5", "gate.margins={harm: 0.2}", "name=x"])
+    assert (done.training.epochs, done.training.learning_rate, done.name) == (3, 2e-5, "x")
+    assert done.gate.margins["harm"] == 0.2
+    for change in ("training.epochs", "model.name=x"):
+        with pytest.raises(InvalidInput, match=r"expected section\.key=value"):
+            recipe.load(path, [change])
+    with pytest.raises(InvalidInput, match="unknown key 'epoch'"):
+        recipe.load(path, ["training.epoch=3"])
+
+
+def test_stages_are_trainings_of_their_own(tmp_path: Path) -> None:
+    stage = "stages: [{dataset: {parts: [{builder: nocot, source: {source: jsonl, path: y}}]}, training: {epochs: 2}}]"
+    done = recipe.load(written(tmp_path, WHOLE + stage))
+    [first] = done.stages
+    assert (first.training.name, first.dataset.name, first.training.epochs) == ("mine_stage_1", "mine_stage_1", 2)
+    assert first.training.method == "sft"
+    with pytest.raises(InvalidInput, match="`stages` come before `training`"):
+        recipe.load(written(tmp_path, f"model: m\nevaluation: {{benchmarks: [x]}}\n{stage}"))
 
 
 @pytest.mark.parametrize(
