@@ -31,7 +31,7 @@ from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from lrm_safety.v1 import trainer_pb2, trainer_pb2_grpc
-from services.trainer import limits, method
+from services.trainer import continuing, limits, method
 from services.trainer.following import JobRun
 from services.trainer.jobs import import_job, worker_job
 from services.trainer.ledger import Ledger
@@ -58,13 +58,14 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
             adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
-        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset or method)."""
+        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset, method or run to continue)."""
         spec = limits.resolve(request.spec)
         method.check_name(spec.method)
         base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
         dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
         spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
-
+        if spec.continues:
+            continuing.require_point(self.store, spec)
         self._runner.machine(spec.node_pool)
         return self.host.start("training", RunSpec(training=spec), self._training, tenant=tenancy.of(context))
 
