@@ -1447,6 +1447,7 @@ class RunSpec(google.protobuf.message.Message):
     BENCH_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
+    ANALYSIS_FIELD_NUMBER: builtins.int
     @property
     def dataset(self) -> global___DatasetSpec: ...
     @property
@@ -1457,6 +1458,8 @@ class RunSpec(google.protobuf.message.Message):
     def recipe(self) -> global___Recipe: ...
     @property
     def gate(self) -> global___GateSpec: ...
+    @property
+    def analysis(self) -> global___AnalysisSpec: ...
     def __init__(
         self,
         *,
@@ -1465,12 +1468,54 @@ class RunSpec(google.protobuf.message.Message):
         bench: global___BenchSpec | None = ...,
         recipe: global___Recipe | None = ...,
         gate: global___GateSpec | None = ...,
+        analysis: global___AnalysisSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate"] | None: ...
+    def HasField(self, field_name: typing.Literal["analysis", b"analysis", "bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["analysis", b"analysis", "bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate", "analysis"] | None: ...
 
 global___RunSpec = RunSpec
+
+@typing.final
+class AnalysisSpec(google.protobuf.message.Message):
+    """What is looked at inside a model, over the examples of a dataset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANALYSIS_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
+    DATASET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    MAX_TOKENS_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    analysis: builtins.str
+    """attention | divergence"""
+    checkpoint: builtins.str
+    base: builtins.str
+    """divergence: the checkpoint it is compared with"""
+    dataset: builtins.str
+    """attention: with the spans `understanding` and `key`"""
+    limit: builtins.int
+    """examples; 0 = all; a seeded random subset otherwise"""
+    max_tokens: builtins.int
+    """longer examples are left out and counted"""
+    template: builtins.str
+    """as in TrainingSpec"""
+    def __init__(
+        self,
+        *,
+        analysis: builtins.str = ...,
+        checkpoint: builtins.str = ...,
+        base: builtins.str = ...,
+        dataset: builtins.str = ...,
+        limit: builtins.int = ...,
+        max_tokens: builtins.int = ...,
+        template: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["analysis", b"analysis", "base", b"base", "checkpoint", b"checkpoint", "dataset", b"dataset", "limit", b"limit", "max_tokens", b"max_tokens", "template", b"template"]) -> None: ...
+
+global___AnalysisSpec = AnalysisSpec
 
 @typing.final
 class FileEntry(google.protobuf.message.Message):

@@ -173,6 +173,91 @@ class TrainingSetup(google.protobuf.message.Message):
 global___TrainingSetup = TrainingSetup
 
 @typing.final
+class AnalyzeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    @property
+    def spec(self) -> lrm_safety.v1.nouns_pb2.AnalysisSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: lrm_safety.v1.nouns_pb2.AnalysisSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["spec", b"spec"]) -> None: ...
+
+global___AnalyzeRequest = AnalyzeRequest
+
+@typing.final
+class GetAnalysisRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___GetAnalysisRequest = GetAnalysisRequest
+
+@typing.final
+class Analysis(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    LEFT_OUT_FIELD_NUMBER: builtins.int
+    left_out: builtins.int
+    """examples: too long, too short, or without the spans"""
+    @property
+    def spec(self) -> lrm_safety.v1.nouns_pb2.AnalysisSpec: ...
+    @property
+    def measures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Measure]: ...
+    def __init__(
+        self,
+        *,
+        spec: lrm_safety.v1.nouns_pb2.AnalysisSpec | None = ...,
+        measures: collections.abc.Iterable[global___Measure] | None = ...,
+        left_out: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["left_out", b"left_out", "measures", b"measures", "spec", b"spec"]) -> None: ...
+
+global___Analysis = Analysis
+
+@typing.final
+class Measure(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    N_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    value: builtins.float
+    """mean over examples"""
+    n: builtins.int
+    """examples"""
+    @property
+    def interval(self) -> lrm_safety.v1.nouns_pb2.Interval: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        value: builtins.float = ...,
+        n: builtins.int = ...,
+        interval: lrm_safety.v1.nouns_pb2.Interval | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["interval", b"interval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["interval", b"interval", "n", b"n", "name", b"name", "value", b"value"]) -> None: ...
+
+global___Measure = Measure
+
+@typing.final
 class TrainingMetrics(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -55,6 +55,17 @@ class TrainerServiceStub:
     ]
     """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
 
+    Analyze: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    GetAnalysis: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        lrm_safety.v1.trainer_pb2.Analysis,
+    ]
+
     ListPlugins: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
         lrm_safety.v1.runs_pb2.ListPluginsResponse,
@@ -94,6 +105,17 @@ class TrainerServiceAsyncStub:
         lrm_safety.v1.trainer_pb2.TrainingSetup,
     ]
     """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
+    Analyze: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    GetAnalysis: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        lrm_safety.v1.trainer_pb2.Analysis,
+    ]
 
     ListPlugins: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
@@ -146,6 +168,21 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lrm_safety.v1.trainer_pb2.TrainingSetup, collections.abc.Awaitable[lrm_safety.v1.trainer_pb2.TrainingSetup]]:
         """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
+    @abc.abstractmethod
+    def Analyze(
+        self,
+        request: lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]:
+        """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    @abc.abstractmethod
+    def GetAnalysis(
+        self,
+        request: lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.trainer_pb2.Analysis, collections.abc.Awaitable[lrm_safety.v1.trainer_pb2.Analysis]]: ...
 
     @abc.abstractmethod
     def ListPlugins(

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from lrm_safety.chat import THINKING_MODES, families
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import TrainingSpec
+from lrm_safety.nouns import AnalysisSpec, TrainingSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PRECISIONS = ("auto", "fp32", "bf16")
 OFFLOADS = ("none", "optimizer", "parameters")
+ANALYSES = ("attention", "divergence")
 LEGACY = {  # published mistakes, to reproduce the studies that made them
     "whole_conversation_loss": "the prompt is trained too (LRM-Safety-Study)",
     "right_truncation": "examples that are too long lose their end, and with it the answer (LRM-Safety-Study)",
@@ -88,6 +89,21 @@ def resolve(spec: TrainingSpec) -> TrainingSpec:
     if done.batch_size % (done.micro_batch_size * done.processes):
         allowed = f"a multiple of micro_batch_size x processes = {done.micro_batch_size} x {done.processes}"
         raise _refusal("batch_size", done.batch_size, allowed)
+    return done
+
+
+def resolve_analysis(spec: AnalysisSpec) -> AnalysisSpec:
+    """The same spec with its default written down. Raises InvalidInput."""
+    done = AnalysisSpec(max_tokens=2048)
+    done.MergeFrom(spec)
+    if done.analysis not in ANALYSES:
+        raise InvalidInput(f"analysis is {done.analysis!r}; expected one of {', '.join(ANALYSES)}")
+    if (done.analysis == "divergence") != bool(done.base):
+        raise InvalidInput(
+            f"analysis {done.analysis}: base is {done.base!r}; divergence compares with one, no other does"
+        )
+    if not RANGES["max_tokens"].holds(done.max_tokens) or done.limit < 0:
+        raise InvalidInput("an analysis takes max_tokens of 8 to 1048576 and a limit of 0 (all) or more")
     return done
 
 

@@ -8,8 +8,11 @@ from lrm_safety import adoption, artefacts, outages, registry, tenancy
 from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, open_runner
 from lrm_safety.nouns import (
+    Analysis,
+    AnalyzeRequest,
     Checkpoint,
     Dataset,
+    GetAnalysisRequest,
     GetCheckpointRequest,
     GetSetupRequest,
     ImportCheckpointRequest,
@@ -33,7 +36,7 @@ from lrm_safety.store import open_store
 from lrm_safety.v1 import trainer_pb2, trainer_pb2_grpc
 from services.trainer import continuing, limits, method
 from services.trainer.following import JobRun
-from services.trainer.jobs import import_job, worker_job
+from services.trainer.jobs import analysis_job, import_job, worker_job
 from services.trainer.ledger import Ledger
 from services.trainer.origins import Origin
 
@@ -53,8 +56,13 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         patience_s = outages.PATIENCE_S if adoption.is_on(settings) else 0.0
         self._training = JobRun(self._runner, self._worker_job, patience_s)
         self._importing = JobRun(self._runner, self._import_job, patience_s)
+        self._analysing = JobRun(self._runner, self._analysis_job, patience_s)
         if adoption.is_on(settings):
-            resumes = {"training": lambda run: self._training, "import": lambda run: self._importing}
+            resumes = {
+                "training": lambda run: self._training,
+                "import": lambda run: self._importing,
+                "analysis": lambda run: self._analysing,
+            }
             adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
@@ -75,6 +83,19 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         origin = Origin.parse(request.origin)
         asked = RunSpec(training=TrainingSpec(name=request.name, base=str(origin)))
         return self.host.start("import", asked, self._importing, origin.identity(), tenant=tenancy.of(context))
+
+    def Analyze(self, request: AnalyzeRequest, context: grpc.ServicerContext) -> Run:
+        """Raises InvalidInput, NotFound (no such checkpoint or dataset)."""
+        spec = limits.resolve_analysis(request.spec)
+        for field in ("checkpoint", "base") if spec.base else ("checkpoint",):
+            found = artefacts.find(self.store, "checkpoints", Checkpoint, getattr(spec, field))
+            setattr(spec, field, reference(found.name, found.digest))
+        dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
+        spec.dataset = reference(dataset.name, dataset.digest)
+        return self.host.start("analysis", RunSpec(analysis=spec), self._analysing, tenant=tenancy.of(context))
+
+    def GetAnalysis(self, request: GetAnalysisRequest, context: grpc.ServicerContext) -> Analysis:
+        return Ledger(self.store, read_run(self.store, request.run).id).read_analysis()
 
     def GetCheckpoint(self, request: GetCheckpointRequest, context: grpc.ServicerContext) -> Checkpoint:
         return artefacts.find(self.store, "checkpoints", Checkpoint, request.checkpoint)
@@ -100,6 +121,10 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         spec = run.spec.training
         base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
         return worker_job(run, base.parameters, attempt, self._runner.machine(spec.node_pool))
+
+    def _analysis_job(self, run: Run, attempt: int) -> JobSpec:
+        looked_at = artefacts.find(self.store, "checkpoints", Checkpoint, run.spec.analysis.checkpoint)
+        return analysis_job(run, looked_at.parameters, attempt, self._runner.machine())
 
     def _import_job(self, run: Run, attempt: int) -> JobSpec:
         return import_job(run, attempt, self._runner.machine())

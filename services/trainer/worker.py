@@ -10,7 +10,6 @@ losses: examples, order and random numbers of a step depend on the seed and the 
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,11 @@ import deepspeed
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
-from lrm_safety import __version__, artefacts, jsonl, observe, rendering
+from lrm_safety import __version__, artefacts, observe, rendering
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, TrainingSpec
+from lrm_safety.nouns import Checkpoint, Lineage, TrainingSpec
 from services.trainer import continuing, engine_worker, export_worker, method, outset_worker, proof_worker
-from services.trainer.attempt import Attempt, Interrupted, carry_out
+from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
 from services.trainer.encoding import EncodedSet, encode_cached
 from services.trainer.estimate import Shape, require_sense
 from services.trainer.gauge_worker import Gauge
@@ -187,22 +186,13 @@ def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedMode
     """The examples are encoded, by one process of each machine, while the model is loaded."""
     spec, cache = attempt.run.spec.training, attempt.settings.state_dir / "encoded"
     with ThreadPoolExecutor(1) as pool:
-        encoding = partial(encode_cached, partial(_examples, attempt), folder, spec, cache)
+        encoding = partial(encode_cached, partial(read_examples, attempt, spec.dataset), folder, spec, cache)
         is_first = dist.get_node_local_rank(0) == 0
         encoded = pool.submit(encoding) if is_first else None
         model = engine_worker.load_model(folder)
         found = encoded.result() if encoded else None
         dist.barrier()
         return found or encoding(), model
-
-
-def _examples(attempt: Attempt) -> Iterator[Example]:
-    """The rows of the dataset, in the order of its files."""
-    dataset = artefacts.find(attempt.store, "datasets", Dataset, attempt.run.spec.training.dataset)
-    folder = artefacts.fetch(attempt.store, "datasets", dataset, attempt.settings.state_dir / "datasets")
-    for entry in dataset.files:
-        if entry.path.endswith(".jsonl.zst"):
-            yield from jsonl.unpack(Example, (folder / entry.path).read_bytes())
 
 
 if __name__ == "__main__":
