@@ -23,7 +23,7 @@ class Encoded:
     ids: list[int]
     start: int
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of Example.spans: tokens [first, end)
-    label: str = ""  # of Example.tags
+    label: str = ""  # of Example.tags: safety
 
 
 class Encoder:
@@ -41,7 +41,7 @@ class Encoder:
         at = target.find(example.thinking) if self._thinking == "keep" else -1
         shift = at - len(THINK_OPEN) - 1  # the template may spell the opening otherwise, or its prompt have it already
         spans = {s.name: _tokens(ends, start, s.start + shift, s.end + shift) for s in example.spans if at >= 0}
-        encoded = Encoded(example.id, ids, start, spans, example.tags.get("label", ""))
+        encoded = Encoded(example.id, ids, start, spans, example.tags.get("safety", ""))
         self._check(encoded)
         return encoded
 

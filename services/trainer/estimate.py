@@ -32,8 +32,8 @@ class Shape:
         return cls(parameters, *(int(config.get(name) or 0) for name in names))
 
 
-def estimate(shape: Shape, spec: TrainingSpec, precision: str, longest: int) -> dict[str, float]:
-    """GiB on a process's device, by what for. `longest`: tokens of the longest example.
+def estimate(shape: Shape, spec: TrainingSpec, precision: str, tokens: float) -> dict[str, float]:
+    """GiB on a process's device, by what for. `tokens`: of the largest micro-batch.
 
     Weights, gradients and Adam's moments are fp32; ZeRO shares them out and keeps a flat fp32 copy beside the weights.
     Activations are those between the matrix products of a layer, attention's own matrices left out.
@@ -44,13 +44,13 @@ def estimate(shape: Shape, spec: TrainingSpec, precision: str, longest: int) -> 
     gradients = 0.0 if is_offloaded else trained * (share if spec.zero_stage >= 2 else 1)
     moments = 0.0 if is_offloaded else (3 * trained * share if spec.zero_stage else 2 * trained)
     width = FP32 if precision == "fp32" else 2
-    per_token = 10 * shape.hidden + 4 * shape.intermediate
+    per_token = 6 * shape.hidden + 4 * shape.intermediate
     kept = shape.layers * shape.hidden + per_token if spec.gradient_checkpointing else shape.layers * per_token
     needs = {
         "weights": FP32 * weights,
         "gradients": FP32 * gradients,
         "optimizer": FP32 * moments,
-        "activations": width * kept * spec.micro_batch_size * longest,
+        "activations": width * kept * tokens,
     }
     return {name: round(size / GIB, 3) for name, size in needs.items()}
 

@@ -1,6 +1,7 @@
 """What a training makes sure of and writes down before its first step: that it fits, how it is carried out."""
 
 import json
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -15,13 +16,15 @@ from services.trainer.gauge_worker import Gauge, has_gib
 log = observe.logger(__name__)
 
 
-def reckon(shape: Shape, spec: TrainingSpec, precision: str, longest: int) -> dict[str, float]:
-    """GiB of each process by what for. Raises InvalidInput when they are not there. `longest`: tokens of an example."""
+def reckon(shape: Shape, spec: TrainingSpec, precision: str, lengths: Sequence[int] = (0,)) -> dict[str, float]:
+    """GiB of each process by what for. Raises InvalidInput when they are not there. `lengths`: of the examples."""
+    mean = sum(lengths) / len(lengths)
+    largest = max(*lengths, spec.micro_batch_size * mean)  # of the micro-batches, at least
     asked, device = TrainingSpec(), engine_worker.device()
     asked.CopyFrom(spec)
     if device.type == "cpu":
         asked.offload = "none"  # host memory is what there is
-    needs = estimate(shape, asked, precision, longest)
+    needs = estimate(shape, asked, precision, largest)
     require_fit(needs, has_gib(device, spec), spec)
     return needs
 

@@ -114,7 +114,7 @@ def sentences(row, number):
     """A row of STAR-1 with the first two sentences of its thinking as understanding and key sentence."""
     thinking, _, answer = row["response"].removeprefix("<think>\n").partition("\n</think>\n\n")
     ends = [match.end() for match in re.finditer(r"[.?!](?=\s)", thinking)]
-    spans = [("understanding", 0, ends[0] + 8), ("key_sentence", ends[0] + 8, ends[1] + 8)]
+    spans = [("understanding", 0, ends[0] + 8), ("key", ends[0] + 8, ends[1] + 8)]
     return Example(
         id=f"star1/{number}",
         prompt=row["question"],
@@ -144,7 +144,7 @@ def test_spans_of_real_rows_in_tokens(shared_data, tiny_folder, tmp_path, trims,
     for number, row in enumerate(rows):
         example = sentences(row, number)
         encoded = encoder.encode(example)
-        understanding, key = encoded.spans["understanding"], encoded.spans["key_sentence"]
+        understanding, key = encoded.spans["understanding"], encoded.spans["key"]
         assert encoded.start == understanding[0] < understanding[1] == key[0] < key[1]
         response = target_text(example, "keep")
         for span, (first, end) in zip(example.spans, (understanding, key), strict=True):
@@ -155,7 +155,7 @@ def test_spans_of_real_rows_in_tokens(shared_data, tiny_folder, tmp_path, trims,
 def test_a_dataset_is_encoded_once(tiny_folder, tmp_path):
     def read():
         calls.append(1)
-        return [Example(id="p/1", prompt="Hi", thinking="Hm.", answer="Yes.", tags={"label": "safe"}), *examples()]
+        return [Example(id="p/1", prompt="Hi", thinking="Hm.", answer="Yes.", tags={"safety": "safe"}), *examples()]
 
     calls = []
     whole, again = (encode_cached(read, tiny_folder, spec(), tmp_path / "cache") for _ in range(2))

@@ -13,7 +13,7 @@ SEVEN_B = Shape(7.0 * 2**30, layers=28, hidden=3584, intermediate=18944, positio
 
 def needs(**changes):
     spec = TrainingSpec(**{"processes": 8, "micro_batch_size": 1, "offload": "none", **changes})
-    return estimate(SEVEN_B, spec, "bf16", 8192)
+    return estimate(SEVEN_B, spec, "bf16", 8192 * spec.micro_batch_size)
 
 
 def test_adam_in_fp32_takes_sixteen_bytes_a_parameter():

@@ -2,7 +2,7 @@
 
 Beside the SFT loss, in the last epochs: two linear probes tell unsafe requests from safe ones by the mean hidden state
 of the understanding, alone and with the request; and the key sentence is predicted with the request hidden.
-Data: examples with spans `understanding` and `key_sentence` and the tag `label` (unsafe | safe); others count for SFT
+Data: examples with spans `understanding` and `key` and the tag `safety` (unsafe | safe); others count for SFT
 only. Metric: the mean of each term.
 """
 
@@ -25,7 +25,7 @@ OPTIONS = {
     "mask_query": "true",  # false: the key sentence is predicted in sight of the request (the study's ablation)
     "detach": "false",  # true: in the last epochs only the probes are trained, on hidden states as they are
 }
-UNDERSTANDING, KEY, LABEL = "understanding", "key_sentence", "label"
+UNDERSTANDING, KEY = "understanding", "key"
 LABELS = {"unsafe": 1.0, "safe": 0.0}
 
 

@@ -13,8 +13,8 @@ from tests.trainer.methods.made import SHAPE, encoded, make_batch
 
 WAYS = [Way(SLICES, True, True), Way("sdpa", False, False)]
 EXAMPLES = [  # spans in tokens: U ends where K begins
-    encoded(20, 6, 1, {"understanding": (6, 10), "key_sentence": (10, 14)}, "unsafe"),
-    encoded(12, 3, 2, {"understanding": (3, 5), "key_sentence": (5, 9)}, "safe"),
+    encoded(20, 6, 1, {"understanding": (6, 10), "key": (10, 14)}, "unsafe"),
+    encoded(12, 3, 2, {"understanding": (3, 5), "key": (5, 9)}, "safe"),
     encoded(8, 4, 3),  # neither span nor label
 ]
 
@@ -37,7 +37,7 @@ def reference(model, heads, theta=0.5, hides_query=True):
     key, head = torch.zeros(()), torch.zeros(())
     for example in EXAMPLES[:2]:
         ids = torch.tensor([example.ids])
-        u, k = example.spans["understanding"], example.spans["key_sentence"]
+        u, k = example.spans["understanding"], example.spans["key"]
         sees = torch.ones_like(ids)
         if hides_query:
             sees[:, : example.start] = 0
