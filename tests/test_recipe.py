@@ -46,6 +46,25 @@ def test_their_plugins_are_there(path: Path) -> None:
         assert names <= {plugin.name for plugin in registry.describe(folder)}, folder
 
 
+NUMBERS = ("epochs", "learning_rate", "batch_size", "max_tokens", "weight_decay", "max_grad_norm", "seed", "zero_stage")
+PUBLISHED = {  # what the studies' papers and scripts say
+    "lrm_safety_study": (1, 5e-6, 48, 4096, 0, 1, 42, 2),
+    "lrm_safety_study_math": (1, 5e-6, 64, 4096, 0, 1, 42, 2),
+    "safety_tax": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
+    "safety_tax_two_stages": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
+    "star1": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
+    "safekey": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_hold_the_studies_numbers(name: str) -> None:
+    training = recipe.load(ROOT / "recipes" / f"{name}.yaml").training
+    assert tuple(getattr(training, number) for number in NUMBERS) == PUBLISHED[name]
+    assert training.adam_beta2 == (0.999 if name.startswith("lrm") else 0)  # 0: 0.95
+    assert training.batch_size % (training.micro_batch_size * training.processes) == 0
+
+
 def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
     gate = "{method: sequential, margins: {harm: 0.1}, waivers: [{what: harm, who: me, why: new, until: 2030-01-31}]}"
     done = recipe.load(written(tmp_path, WHOLE.replace("{margins: {harm: 0.1}}", gate)))
