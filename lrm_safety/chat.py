@@ -1,7 +1,7 @@
 """Renders a conversation as text, the same way for training and for serving, and never loses the thinking.
 
-The only template code in the tree. Rendered text already holds BOS where the model wants one: tokenise it with
-add_special_tokens=False.
+The only template code in the tree; templates.yaml has the field's families. Rendered text already holds BOS where the
+model wants one: tokenise it with add_special_tokens=False.
 """
 
 import hashlib
@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -24,8 +25,10 @@ from lrm_safety.nouns import Example, Message
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
-THINKING_MODES = ("keep", "empty", "none", "s1")
-S1_ANSWER = "Answer:"
+THINKING_MODES = ("keep", "empty", "none")
+S1 = ("<|im_start|>think", "<|im_start|>answer")  # in the place of the tags
+S1_ANSWER = "Answer:"  # an answer says that it is one (Safety Tax's rendering of all its sets)
+S1_SAYS_SO = "{#- thinking: s1 -#}"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SENTINEL = "SENTINELOFTHEANSWER"
 
@@ -37,6 +40,18 @@ class ChatTemplate:
     source: str  # Jinja
     tokens: tuple[tuple[str, str], ...]  # special tokens by name, e.g. ("bos_token", "<s>")
     now: Callable[[], datetime] = datetime.now  # some templates print the date
+    markers: tuple[str, ...] = ()  # texts that have to be single tokens; known for templates.yaml's
+
+    @classmethod
+    def choose(cls, folder: Path, name: str = "") -> "ChatTemplate":
+        """A family's template by its name in templates.yaml; without one the folder's own. Raises InvalidInput."""
+        if not name:
+            return cls.from_folder(folder)
+        known = families()
+        if name not in known:
+            raise InvalidInput(f"no chat template is named {name!r}; there are: {', '.join(known)}; empty = its own")
+        family = known[name]
+        return cls(family["source"], tuple(family["tokens"].items()), markers=tuple(family["markers"]))
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ChatTemplate":
@@ -70,6 +85,8 @@ class ChatTemplate:
     def target(self, prompt: Sequence[Message], response: str) -> tuple[str, str]:
         """(text up to the assistant's content, the content with its end of turn): what is read, and what is trained.
 
+        Thinking comes in <think> tags, and leaves in the template's own.
+
         The response is appended to the generation prompt, not rendered as an assistant message: stock templates of
         distilled reasoning models cut assistant messages at </think>. Where the generation prompt opens the thinking
         already, the response's own <think> is left out, and a response without thinking closes it first.
@@ -77,7 +94,12 @@ class ChatTemplate:
         before = self.render(prompt)
         if self.opens_thinking and not response.startswith(THINK_OPEN):
             response = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n{response}"
-        return before, _without_overlap(before, response) + self.end_of_turn
+        return before, _without_overlap(before, self._spelled(response)) + self.end_of_turn
+
+    @cached_property
+    def tags(self) -> tuple[str, str]:
+        """What opens the thinking and what ends it."""
+        return S1 if S1_SAYS_SO in self.source else (THINK_OPEN, THINK_CLOSE)
 
     @cached_property
     def opens_thinking(self) -> bool:
@@ -112,6 +134,15 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise InvalidInput(f"the chat template does not parse: {error}; mend the checkpoint's template") from error
 
+    def _spelled(self, response: str) -> str:
+        opens, closes = self.tags
+        thinking, closed, answer = response.partition(THINK_CLOSE)
+        if opens == THINK_OPEN or not closed or not thinking.startswith(THINK_OPEN):
+            return response
+        answer = answer.lstrip()
+        said = answer if S1_ANSWER in answer else f"{S1_ANSWER} {answer}"
+        return f"{opens}{thinking.removeprefix(THINK_OPEN)}{closes}\n{said}"
+
     def _jinja(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         values = {**dict(self.tokens), "messages": messages, "add_generation_prompt": add_generation_prompt}
         try:
@@ -122,20 +153,21 @@ class ChatTemplate:
             raise InvalidInput(f"the chat template refuses a conversation of roles ({roles}): {problem}") from error
 
 
-def target_text(example: Example, thinking: str) -> str:
-    """What a model is trained to write for an example. `thinking`: keep | empty | none | s1.
+@cache
+def families() -> dict[str, Any]:
+    """templates.yaml: source, tokens and markers of each family's template."""
+    found: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "templates.yaml").read_text(encoding="utf-8"))
+    return found
 
-    `s1` is how s1 (arXiv 2501.19393) and Safety Tax render: their two markers, and an answer that says that it is one.
-    """
+
+def target_text(example: Example, thinking: str) -> str:
+    """What a model is trained to write for an example. `thinking`: keep | empty | none."""
     if thinking == "keep":
         return f"{THINK_OPEN}\n{example.thinking}\n{THINK_CLOSE}\n\n{example.answer}"
     if thinking == "empty":
         return f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n{example.answer}"
     if thinking == "none":
         return example.answer
-    if thinking == "s1":
-        answer = example.answer if S1_ANSWER in example.answer else f"{S1_ANSWER} {example.answer}"
-        return f"<|im_start|>think\n{example.thinking}\n<|im_start|>answer\n{answer}"
     raise InvalidInput(f"thinking is {thinking!r}; expected one of: {', '.join(THINKING_MODES)}")
 
 

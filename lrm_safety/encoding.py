@@ -4,12 +4,13 @@ Training encodes with it, and `lrm data inspect --tokens` shows what it made.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from lrm_safety.chat import THINK_CLOSE, THINK_OPEN, ChatTemplate, target_text
+from lrm_safety.chat import THINK_OPEN, ChatTemplate, target_text
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Example, user
 
@@ -23,21 +24,26 @@ class Encoded:
     id: str
     ids: list[int]
     start: int
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of Example.spans: tokens [first, end)
+    label: str = ""  # of Example.tags: safety
 
 
 class Encoder:
     """Renders and tokenises examples the way serving does."""
 
-    def __init__(self, folder: Path, thinking: str) -> None:
-        self._chat, self._thinking = ChatTemplate.from_folder(folder), thinking
+    def __init__(self, folder: Path, thinking: str, template: str = "") -> None:
+        self._chat, self._thinking = ChatTemplate.choose(folder, template), thinking
         self._tokenizer = read_tokenizer(folder)
         self._pad = pad_token(folder)
 
     def encode(self, example: Example) -> Encoded:
         """Raises InvalidInput when what would be trained is not what was meant."""
         before, target = self._chat.target([user(example.prompt)], target_text(example, self._thinking))
-        ids, start = self._ids(before, target)
-        encoded = Encoded(example.id, ids, start)
+        ids, start, ends = self._ids(before, target)
+        at = target.find(example.thinking) if self._thinking == "keep" else -1
+        shift = at - len(THINK_OPEN) - 1  # the template may spell the opening otherwise, or its prompt have it already
+        spans = {s.name: _tokens(ends, start, s.start + shift, s.end + shift) for s in example.spans if at >= 0}
+        encoded = Encoded(example.id, ids, start, spans, example.tags.get("safety", ""))
         self._check(encoded)
         return encoded
 
@@ -58,13 +64,18 @@ class Encoder:
             return name.replace(_BLANK, " ")  # decoding would cut the blank off
         return name if "\ufffd" in text or not text else str(text)
 
-    def _ids(self, before: str, target: str) -> tuple[list[int], int]:
-        """Tokenised as one text, unless a token then spans the border: serving has the prompt's tokens alone."""
+    def _ids(self, before: str, target: str) -> tuple[list[int], int, list[int]]:
+        """(ids, where the target begins, where in the target each of its tokens ends).
+
+        Tokenised as one text, unless a token then spans the border: serving has the prompt's tokens alone.
+        """
         prompt: list[int] = self._tokenizer.encode(before, add_special_tokens=False).ids
-        whole: list[int] = self._tokenizer.encode(before + target, add_special_tokens=False).ids
-        if whole[: len(prompt)] == prompt:
-            return whole, len(prompt)
-        return prompt + self._tokenizer.encode(target, add_special_tokens=False).ids, len(prompt)
+        whole: Encoding = self._tokenizer.encode(before + target, add_special_tokens=False)
+        start = len(prompt)
+        if whole.ids[:start] == prompt:
+            return whole.ids, start, [end - len(before) for _, end in whole.offsets[start:]]
+        alone: Encoding = self._tokenizer.encode(target, add_special_tokens=False)
+        return prompt + alone.ids, start, [end for _, end in alone.offsets]
 
     def _check(self, encoded: Encoded) -> None:
         trained = self.trained_text(encoded)
@@ -76,15 +87,22 @@ class Encoder:
                 f"{name}: the end of turn {self._chat.end_of_turn!r} is not among the trained tokens, so the model "
                 "would never learn to stop; check the tokenizer's special tokens"
             )
-        opened = self._chat.opens_thinking or THINK_OPEN in trained
-        if self._thinking == "keep" and not (opened and THINK_CLOSE in trained):
+        opens, closes = self._chat.tags
+        opened = self._chat.opens_thinking or opens in trained
+        if self._thinking == "keep" and not (opened and closes in trained):
             raise InvalidInput(
-                f"{name}: thinking is 'keep', but {THINK_OPEN}…{THINK_CLOSE} is missing from the trained tokens; "
+                f"{name}: thinking is 'keep', but {opens}…{closes} is missing from the trained tokens; "
                 "the tokenizer cannot write the tags: use another base or thinking: none"
             )
         pad = self._tokenizer.token_to_id(self._pad) if self._pad else None
         if pad in encoded.ids[encoded.start :] and self._pad not in self._chat.end_of_turn:
             raise InvalidInput(f"{name}: the padding token {self._pad!r} would be trained; remove it from the text")
+
+
+def _tokens(ends: list[int], start: int, first: int, end: int) -> tuple[int, int]:
+    """Tokens [first, end) of the example for characters [first, end) of its target: each belongs to its last one."""
+    inside = [at for at, last in enumerate(ends, start=start) if first < last <= end]
+    return (inside[0], inside[-1] + 1) if inside else (start, start)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -1,4 +1,6 @@
-"""Carries a recipe out by RPC only: import -> build -> train -> measure base and trained -> gate.
+"""Carries a recipe out by RPC only: import -> (build -> train, for each stage) -> measure base and trained -> gate.
+
+The base that is measured is what the last stage before the recipe's own training made; without stages, the import.
 
 Every stage asks its service for a run. A run that is done answers at once, one that stopped half-way goes on, so asking
 for the same recipe again finishes it and repeats nothing. An engine is started only when a run needs it.
@@ -66,9 +68,12 @@ class Pipeline:
         base = self._base()
         baseline = candidate = ""
         training_run = dataset = trained = ""
+        for number, stage in enumerate(self.recipe.stages, start=1):
+            built = self._build(stage.dataset, base, f"build, stage {number}")
+            base = self._checkpoint(self._train(stage.training, base, built, f"train, stage {number}")[1])
         if self.recipe.HasField("training"):
-            dataset = self._build(base)
-            training_run, trained = self._train(base, dataset)
+            dataset = self._build(self.recipe.dataset, base, "build")
+            training_run, trained = self._train(self.recipe.training, base, dataset, "train")
         baseline = self._measure("measure base", base)
         if trained:
             candidate = self._measure("measure trained", self._checkpoint(trained), baseline)
@@ -94,19 +99,20 @@ class Pipeline:
         run = self._follow("trainer", "import", lambda: rpc(self.clients.trainer.ImportCheckpoint, request))
         return self._checkpoint(run.result)
 
-    def _build(self, base: Checkpoint) -> str:
+    def _build(self, asked: DatasetSpec, base: Checkpoint, row: str) -> str:
         spec = DatasetSpec()
-        spec.CopyFrom(self.recipe.dataset)
+        spec.CopyFrom(asked)
         if spec.tokenizer == self.recipe.model:
             spec.tokenizer = reference(base.name, base.digest)
         request = BuildDatasetRequest(spec=spec)
-        return self._follow("data", "build", lambda: rpc(self.clients.data.BuildDataset, request)).result
+        return self._follow("data", row, lambda: rpc(self.clients.data.BuildDataset, request)).result
 
-    def _train(self, base: Checkpoint, dataset: str) -> tuple[str, str]:
+    def _train(self, asked: TrainingSpec, base: Checkpoint, dataset: str, row: str) -> tuple[str, str]:
+        """(run, checkpoint)."""
         spec = TrainingSpec()
-        spec.CopyFrom(self.recipe.training)
+        spec.CopyFrom(asked)
         spec.base, spec.dataset = reference(base.name, base.digest), dataset
-        run = self._follow("trainer", "train", lambda: rpc(self.clients.trainer.Train, TrainRequest(spec=spec)))
+        run = self._follow("trainer", row, lambda: rpc(self.clients.trainer.Train, TrainRequest(spec=spec)))
         return run.id, run.result
 
     def _measure(self, stage: str, checkpoint: Checkpoint, baseline: str = "") -> str:

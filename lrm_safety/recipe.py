@@ -6,6 +6,7 @@ is shorthand for its main field: `attacks: [none]` is `attacks: [{attack: none}]
 
 import difflib
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -46,9 +47,12 @@ _TRAINING = TrainingSpec(
 )
 
 
-def load(path: Path) -> Recipe:
-    """The recipe in a file, defaults filled in. Raises NotFound, or InvalidInput with the place of the mistake."""
-    return resolve(_read(path), path.stem)
+def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, changed by `place.of.a.key=value`, defaults filled in.
+
+    Raises NotFound, or InvalidInput with the place of the mistake.
+    """
+    return resolve(_read(path, changes), path.stem)
 
 
 def load_dataset(path: Path) -> DatasetSpec:
@@ -56,9 +60,29 @@ def load_dataset(path: Path) -> DatasetSpec:
     recipe = _read(path)
     if not recipe.dataset.parts:
         raise InvalidInput(f"{path}: dataset.parts is empty; expected at least one part")
-    recipe.name = recipe.name or path.stem
-    _resolve_dataset(recipe)
+    _resolve_dataset(recipe.dataset, recipe.name or path.stem)
     return recipe.dataset
+
+
+def _read(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    try:
+        tree = read_yaml(path)
+    except FileNotFoundError:
+        raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
+    for change in changes:
+        _change(tree, change)
+    return parse(tree, Recipe, str(path))
+
+
+def _change(tree: Any, change: str) -> None:
+    """Sets one value, written as in YAML, in a mapping of the tree."""
+    place, equals, value = change.partition("=")
+    *folders, key = place.split(".")
+    for name in folders:
+        tree = tree.setdefault(name, {}) if isinstance(tree, dict) else None
+    if not equals or not isinstance(tree, dict):
+        raise InvalidInput(f"--set {change!r}: expected section.key=value, such as training.epochs=3")
+    tree[key] = yaml.safe_load(value)
 
 
 def read_yaml(path: Path) -> Any:
@@ -91,33 +115,30 @@ def resolve(recipe: Recipe, stem: str) -> Recipe:
         raise InvalidInput(f"recipe {done.name}: `model` is missing; expected a checkpoint, see `lrm models list`")
     if done.HasField("training") != done.HasField("dataset"):
         raise InvalidInput(f"recipe {done.name}: `dataset` and `training` go together; one of them is missing")
+    if done.stages and not done.HasField("training"):
+        raise InvalidInput(f"recipe {done.name}: `stages` come before `training`, which is missing")
+    for number, stage in enumerate(done.stages, start=1):
+        _resolve_training(stage.dataset, stage.training, f"{done.name}_stage_{number}")
     if done.HasField("training"):
-        _resolve_training(done)
-        _resolve_dataset(done)
+        _resolve_training(done.dataset, done.training, done.name)
     _resolve_evaluation(done)
     if done.HasField("gate"):
         _resolve_gate(done)
     return done
 
 
-def _read(path: Path) -> Recipe:
-    try:
-        return parse(read_yaml(path), Recipe, str(path))
-    except FileNotFoundError:
-        raise NotFound(f"there is no recipe {path}; `ls recipes/` shows those that come with the project") from None
-
-
-def _resolve_training(recipe: Recipe) -> None:
+def _resolve_training(dataset: DatasetSpec, training: TrainingSpec, name: str) -> None:
     filled = TrainingSpec()
     filled.CopyFrom(_TRAINING)
-    filled.MergeFrom(recipe.training)
-    filled.name = filled.name or recipe.name
-    recipe.training.CopyFrom(filled)
+    filled.MergeFrom(training)
+    filled.name = filled.name or name
+    training.CopyFrom(filled)
+    _resolve_dataset(dataset, name)
 
 
-def _resolve_dataset(recipe: Recipe) -> None:
-    recipe.dataset.name = recipe.dataset.name or recipe.name
-    for number, part in enumerate(recipe.dataset.parts):
+def _resolve_dataset(dataset: DatasetSpec, name: str) -> None:
+    dataset.name = dataset.name or name
+    for number, part in enumerate(dataset.parts):
         part.name = part.name or f"{part.builder}_{number}"
 
 

@@ -5,9 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from lrm_safety.chat import ChatTemplate, target_text
+from lrm_safety.chat import ChatTemplate, families, target_text
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Example, Message, user
+from lrm_safety.thinking import split
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -131,3 +132,53 @@ def test_target_text():
     assert texts == ["<think>\nt\n</think>\n\na", "<think>\n\n</think>\n\na", "a"]
     with pytest.raises(InvalidInput, match="keep, empty, none"):
         target_text(example, "some")
+
+
+FAMILIES = {
+    "r1_distill_qwen": (
+        "<｜begin▁of▁sentence｜>Be kind.<｜User｜>Hi<｜Assistant｜><think>\n",
+        "Is it safe?\n</think>\n\nSorry, no.<｜end▁of▁sentence｜>",
+    ),
+    "qwen2_5": (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        RESPONSE + "<|im_end|>",
+    ),
+    "llama3": (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        RESPONSE + "<|eot_id|>",
+    ),
+    "s1": (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>think\nIs it safe?\n<|im_start|>answer\nAnswer: Sorry, no.<|im_end|>",
+    ),
+}
+SAME = {"r1_distill_llama": "r1_distill_qwen", "smollm2": "qwen2_5", "qwen3": "qwen2_5"}
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_families_write_the_published_formats(name, tmp_path):
+    chat = ChatTemplate.choose(tmp_path, name)
+    assert (
+        chat.target([Message(role="system", content="Be kind."), user("Hi")], RESPONSE)
+        == FAMILIES[SAME.get(name, name)]
+    )
+    assert chat.end_of_turn == dict(chat.tokens)["eos_token"]
+    spelled = chat.target([user("Hi")], RESPONSE)
+    prompt = chat.render([user("Hi")])
+    assert split("".join(spelled).removeprefix(prompt), prompt_opened=chat.opens_thinking) == (
+        "Is it safe?",
+        "Sorry, no." + chat.end_of_turn,
+        "closed",
+    )
+
+
+def test_earlier_turns_lose_their_thinking_where_the_family_does_so(tmp_path):
+    turns = [user("Hi"), Message(role="assistant", content=RESPONSE), user("Why?")]
+    for name, loses in {"r1_distill_qwen": True, "qwen3": True, "smollm2": False}.items():
+        assert ("Is it safe?" not in ChatTemplate.choose(tmp_path, name).render(turns)) == loses
+
+
+def test_a_family_that_is_not_known(tmp_path):
+    with pytest.raises(InvalidInput, match="no chat template is named 'r1'; there are: r1_distill_qwen"):
+        ChatTemplate.choose(tmp_path, "r1")

@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 
-from lrm_safety.nouns import Checkpoint, Endpoint, EndpointState, Gate, Recipe, Run, RunBenchmarksRequest, RunState
+from lrm_safety.nouns import (
+    BuildDatasetRequest,
+    Checkpoint,
+    Endpoint,
+    EndpointState,
+    Gate,
+    GetCheckpointRequest,
+    Recipe,
+    Run,
+    RunBenchmarksRequest,
+    RunState,
+    TrainingSpec,
+    TrainRequest,
+)
 from lrm_safety.pipeline import Pipeline
 
 
@@ -34,3 +47,45 @@ def test_only_a_sequential_gate_measures_against_the_baseline(method: str, is_ga
     assert not first.baseline_run and not first.HasField("gate")
     assert (second.baseline_run, second.HasField("gate")) == (("bench-1", True) if is_gated else ("", False))
     assert not is_gated or second.gate == gate
+
+
+def test_each_stage_trains_what_the_one_before_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the last stage's result, not the import, is what the recipe's own training is measured against."""
+    trained: list[TrainingSpec] = []
+
+    def train(request: TrainRequest, timeout: float) -> Run:
+        trained.append(request.spec)
+        return Run(id="t", state=RunState.RUN_STATE_DONE, result=f"{request.spec.name}@{len(trained)}")
+
+    def build(request: BuildDatasetRequest, timeout: float) -> Run:
+        return Run(id="d", state=RunState.RUN_STATE_DONE, result=f"{request.spec.name} for {request.spec.tokenizer}")
+
+    def checkpoint(request: GetCheckpointRequest, timeout: float) -> Checkpoint:
+        name, _, digest = request.checkpoint.partition("@")
+        return Checkpoint(name=name, digest=digest or "0")
+
+    clients: Any = SimpleNamespace(
+        trainer=SimpleNamespace(Train=train, GetCheckpoint=checkpoint),
+        data=SimpleNamespace(BuildDataset=build),
+        bench=SimpleNamespace(
+            CheckGate=lambda request, timeout: SimpleNamespace(run="done"), GetOutcome=lambda request, timeout: request
+        ),
+        patience_s=lambda service: 0,
+    )
+    recipe = Recipe(model="base")
+    for name in ("reasoning", "more"):
+        recipe.stages.add(dataset={"name": name, "tokenizer": "base"}, training={"name": name})
+    recipe.training.name = recipe.dataset.name = "safe"
+    measured: list[str] = []
+    pipeline = Pipeline(clients, recipe, SimpleNamespace(stage=lambda name, run: None))  # type: ignore[arg-type]
+    monkeypatch.setattr(pipeline, "_measure", lambda stage, checkpoint, *_: measured.append(checkpoint.name) or "")
+    monkeypatch.setattr("lrm_safety.pipeline.CheckGateRequest", lambda **fields: fields)
+    monkeypatch.setattr("lrm_safety.pipeline.GetOutcomeRequest", lambda run: run)
+    pipeline.run()
+    assert [(spec.name, spec.base) for spec in trained] == [
+        ("reasoning", "base@0"),
+        ("more", "reasoning@1"),
+        ("safe", "more@2"),
+    ]
+    assert trained[1].dataset == "more for reasoning@1"
+    assert measured == ["more", "safe"]

@@ -32,18 +32,39 @@ def test_recipes_that_come_with_the_project_load(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("**/*.yaml")), ids=lambda path: path.stem)
 def test_their_plugins_are_there(path: Path) -> None:
     done = recipe.load(path) if path.parent.name == "recipes" else Recipe(dataset=recipe.load_dataset(path))
+    datasets = [done.dataset, *(stage.dataset for stage in done.stages)]
+    trainings = [done.training, *(stage.training for stage in done.stages)]
     named = {
-        "services.data.builders": {part.builder for part in done.dataset.parts},
-        "services.data.sources": {part.source.source for part in done.dataset.parts},
-        "services.data.filters": {each.filter for each in done.dataset.filters},
-        "services.data.selectors": {part.select for part in done.dataset.parts} - {""},
-        "services.trainer.methods": {done.training.method} - {""},
+        "services.data.builders": {part.builder for each in datasets for part in each.parts},
+        "services.data.sources": {part.source.source for each in datasets for part in each.parts},
+        "services.data.filters": {filter_.filter for each in datasets for filter_ in each.filters},
+        "services.data.selectors": {part.select for each in datasets for part in each.parts} - {""},
+        "services.trainer.methods": {training.method for training in trainings} - {""},
         "services.bench.benchmarks": {each.benchmark for each in done.evaluation.benchmarks},
         "services.bench.attacks": {each.attack for each in done.evaluation.attacks},
         "services.judge.judges": {judge.judge for each in done.evaluation.benchmarks for judge in each.judges},
     }
     for folder, names in named.items():
         assert names <= {plugin.name for plugin in registry.describe(folder)}, folder
+
+
+NUMBERS = ("epochs", "learning_rate", "batch_size", "max_tokens", "weight_decay", "max_grad_norm", "seed", "zero_stage")
+PUBLISHED = {  # what the studies' papers and scripts say
+    "lrm_safety_study": (1, 5e-6, 48, 4096, 0, 1, 42, 2),
+    "lrm_safety_study_math": (1, 5e-6, 64, 4096, 0, 1, 42, 2),
+    "safety_tax": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
+    "safety_tax_two_stages": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
+    "star1": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
+    "safekey": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_hold_the_studies_numbers(name: str) -> None:
+    training = recipe.load(ROOT / "recipes" / f"{name}.yaml").training
+    assert tuple(getattr(training, number) for number in NUMBERS) == PUBLISHED[name]
+    assert training.adam_beta2 == (0.999 if name.startswith("lrm") else 0)  # 0: 0.95
+    assert training.batch_size % (training.micro_batch_size * training.processes) == 0
 
 
 def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
@@ -62,6 +83,28 @@ def test_defaults_are_written_down_and_zero_is_kept(tmp_path: Path) -> None:
     assert list(done.evaluation.benchmarks[0].attacks) == ["none"]
     assert {attack.name: attack.attack for attack in done.evaluation.attacks} == {"prefill": "prefill", "none": "none"}
     assert done.gate.alpha == 0.05
+
+
+def test_a_value_can_be_set_from_outside(tmp_path: Path) -> None:
+    path = written(tmp_path, WHOLE)
+    done = recipe.load(path, ["training.epochs=3", "training.learning_rate=2e-5", "gate.margins={harm: 0.2}", "name=x"])
+    assert (done.training.epochs, done.training.learning_rate, done.name) == (3, 2e-5, "x")
+    assert done.gate.margins["harm"] == 0.2
+    for change in ("training.epochs", "model.name=x"):
+        with pytest.raises(InvalidInput, match=r"expected section\.key=value"):
+            recipe.load(path, [change])
+    with pytest.raises(InvalidInput, match="unknown key 'epoch'"):
+        recipe.load(path, ["training.epoch=3"])
+
+
+def test_stages_are_trainings_of_their_own(tmp_path: Path) -> None:
+    stage = "stages: [{dataset: {parts: [{builder: nocot, source: {source: jsonl, path: y}}]}, training: {epochs: 2}}]"
+    done = recipe.load(written(tmp_path, WHOLE + stage))
+    [first] = done.stages
+    assert (first.training.name, first.dataset.name, first.training.epochs) == ("mine_stage_1", "mine_stage_1", 2)
+    assert first.training.method == "sft"
+    with pytest.raises(InvalidInput, match="`stages` come before `training`"):
+        recipe.load(written(tmp_path, f"model: m\nevaluation: {{benchmarks: [x]}}\n{stage}"))
 
 
 @pytest.mark.parametrize(

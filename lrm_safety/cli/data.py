@@ -113,6 +113,7 @@ def inspect(
     ] = False,
     tokenizer: Tokenizer = "",
     thinking: Thinking = "keep",
+    template: Annotated[str, typer.Option(help="A family's chat template, such as s1; default: its own.")] = "",
     json: AsJson = False,
 ) -> None:
     """Read one example, its text included."""
@@ -121,8 +122,8 @@ def inspect(
             tokenizer = _find(clients, dataset).spec.tokenizer
             if not tokenizer:
                 raise InvalidInput(f"{dataset} was built without a tokenizer; name a checkpoint with --tokenizer")
-        asked = tokenizer if tokens else ""
-        request = InspectExampleRequest(dataset=dataset, id=example, tokenizer=asked, thinking=thinking)
+        request = InspectExampleRequest(dataset=dataset, id=example, thinking=thinking, template=template)
+        request.tokenizer = tokenizer if tokens else ""
         seen = rpc(clients.data.InspectExample, request, COUNT_S)
     if json:
         print_json(seen)

@@ -20,6 +20,7 @@ FOLDERS = {
     "engines": "services.inference.engines",
     "exports": "lrm_safety.exports",
     "imports": "lrm_safety.imports",
+    "trackers": "lrm_safety.trackers",
 }
 
 

@@ -20,9 +20,12 @@ def add_to(app: typer.Typer) -> None:
     app.command("run", epilog="Example: lrm run recipes/demo.yaml")(run)
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917  (a parameter is a flag)
     recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default reports/<recipe name>.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value than the file's: training.epochs=3.")
+    ] = None,
     team: Annotated[str, typer.Option(help="Who pays; default LRM_TEAM.")] = "",
     priority: Annotated[str, typer.Option(help="urgent, normal or filler; default LRM_PRIORITY.")] = "",
     cost_centre: Annotated[str, typer.Option(help="Where it is booked; default LRM_COST_CENTRE.")] = "",
@@ -32,7 +35,7 @@ def run(
 
     Exit code: 0 PASS (or no gate in the recipe), 1 BLOCK, 2 INCONCLUSIVE, 3 error.
     """
-    wanted = recipes.load(recipe)
+    wanted = recipes.load(recipe, change or ())
     with connected(tenancy.stated(Settings.from_env(), team, priority, cost_centre)) as clients:
         try:
             with LiveStages() as stages:

@@ -102,12 +102,14 @@ def axes_inline(data: ReportData, sheet: Sheet) -> str:
 
 
 def curves(metrics: Sequence[TrainingMetrics]) -> list[Curve]:
-    """Loss, token accuracy, learning rate and speed; a metric without a finite value has no curve."""
+    """Loss, token accuracy, learning rate, speed and memory; a metric without a finite value has no curve."""
     drawn = (
         _curve("Loss", [(m.step, m.loss) for m in metrics], "{:.3f}"),
         _curve("Token accuracy", [(m.step, m.token_accuracy) for m in metrics], "{:.1%}"),
         _curve("Learning rate, × 10⁻⁶", [(m.step, 1e6 * m.learning_rate) for m in metrics], "{:.2f}"),
         _curve("Tokens per second", [(m.step, m.tokens_per_s) for m in metrics], "{:,.0f}"),
+        _curve("Share of the machine's peak (MFU)", [(m.step, m.mfu) for m in metrics], "{:.1%}"),
+        _curve("Memory, GiB", [(m.step, m.memory_gib) for m in metrics], "{:.2f}"),
     )
     return [curve for curve in drawn if curve]
 

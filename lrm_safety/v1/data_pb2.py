@@ -26,7 +26,7 @@ from lrm_safety.v1 import nouns_pb2 as lrm__safety_dot_v1_dot_nouns__pb2
 from lrm_safety.v1 import runs_pb2 as lrm__safety_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lrm_safety/v1/data.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\"?\n\x13\x42uildDatasetRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x1a.lrm_safety.v1.DatasetSpec\"7\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\ttokenizer\x18\x02 \x01(\t\"\x15\n\x13ListDatasetsRequest\"@\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.lrm_safety.v1.Dataset\"5\n\x13ReadExamplesRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"Y\n\x15InspectExampleRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\ttokenizer\x18\x03 \x01(\t\x12\x10\n\x08thinking\x18\x04 \x01(\t\"g\n\x16InspectExampleResponse\x12\'\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x16.lrm_safety.v1.Example\x12$\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.lrm_safety.v1.Token\"5\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nis_trained\x18\x03 \x01(\x08\"4\n\x13\x44iffDatasetsRequest\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"$\n\x06\x43hange\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t2\xc6\x04\n\x0b\x44\x61taService\x12\x46\n\x0c\x42uildDataset\x12\".lrm_safety.v1.BuildDatasetRequest\x1a\x12.lrm_safety.v1.Run\x12\x46\n\nGetDataset\x12 .lrm_safety.v1.GetDatasetRequest\x1a\x16.lrm_safety.v1.Dataset\x12W\n\x0cListDatasets\x12\".lrm_safety.v1.ListDatasetsRequest\x1a#.lrm_safety.v1.ListDatasetsResponse\x12L\n\x0cReadExamples\x12\".lrm_safety.v1.ReadExamplesRequest\x1a\x16.lrm_safety.v1.Example0\x01\x12]\n\x0eInspectExample\x12$.lrm_safety.v1.InspectExampleRequest\x1a%.lrm_safety.v1.InspectExampleResponse\x12K\n\x0c\x44iffDatasets\x12\".lrm_safety.v1.DiffDatasetsRequest\x1a\x15.lrm_safety.v1.Change0\x01\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lrm_safety/v1/data.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\"?\n\x13\x42uildDatasetRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x1a.lrm_safety.v1.DatasetSpec\"7\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\ttokenizer\x18\x02 \x01(\t\"\x15\n\x13ListDatasetsRequest\"@\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.lrm_safety.v1.Dataset\"5\n\x13ReadExamplesRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"k\n\x15InspectExampleRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\ttokenizer\x18\x03 \x01(\t\x12\x10\n\x08thinking\x18\x04 \x01(\t\x12\x10\n\x08template\x18\x05 \x01(\t\"g\n\x16InspectExampleResponse\x12\'\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x16.lrm_safety.v1.Example\x12$\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.lrm_safety.v1.Token\"5\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nis_trained\x18\x03 \x01(\x08\"4\n\x13\x44iffDatasetsRequest\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"$\n\x06\x43hange\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t2\xc6\x04\n\x0b\x44\x61taService\x12\x46\n\x0c\x42uildDataset\x12\".lrm_safety.v1.BuildDatasetRequest\x1a\x12.lrm_safety.v1.Run\x12\x46\n\nGetDataset\x12 .lrm_safety.v1.GetDatasetRequest\x1a\x16.lrm_safety.v1.Dataset\x12W\n\x0cListDatasets\x12\".lrm_safety.v1.ListDatasetsRequest\x1a#.lrm_safety.v1.ListDatasetsResponse\x12L\n\x0cReadExamples\x12\".lrm_safety.v1.ReadExamplesRequest\x1a\x16.lrm_safety.v1.Example0\x01\x12]\n\x0eInspectExample\x12$.lrm_safety.v1.InspectExampleRequest\x1a%.lrm_safety.v1.InspectExampleResponse\x12K\n\x0c\x44iffDatasets\x12\".lrm_safety.v1.DiffDatasetsRequest\x1a\x15.lrm_safety.v1.Change0\x01\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,15 +44,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READEXAMPLESREQUEST']._serialized_start=307
   _globals['_READEXAMPLESREQUEST']._serialized_end=360
   _globals['_INSPECTEXAMPLEREQUEST']._serialized_start=362
-  _globals['_INSPECTEXAMPLEREQUEST']._serialized_end=451
-  _globals['_INSPECTEXAMPLERESPONSE']._serialized_start=453
-  _globals['_INSPECTEXAMPLERESPONSE']._serialized_end=556
-  _globals['_TOKEN']._serialized_start=558
-  _globals['_TOKEN']._serialized_end=611
-  _globals['_DIFFDATASETSREQUEST']._serialized_start=613
-  _globals['_DIFFDATASETSREQUEST']._serialized_end=665
-  _globals['_CHANGE']._serialized_start=667
-  _globals['_CHANGE']._serialized_end=703
-  _globals['_DATASERVICE']._serialized_start=706
-  _globals['_DATASERVICE']._serialized_end=1288
+  _globals['_INSPECTEXAMPLEREQUEST']._serialized_end=469
+  _globals['_INSPECTEXAMPLERESPONSE']._serialized_start=471
+  _globals['_INSPECTEXAMPLERESPONSE']._serialized_end=574
+  _globals['_TOKEN']._serialized_start=576
+  _globals['_TOKEN']._serialized_end=629
+  _globals['_DIFFDATASETSREQUEST']._serialized_start=631
+  _globals['_DIFFDATASETSREQUEST']._serialized_end=683
+  _globals['_CHANGE']._serialized_start=685
+  _globals['_CHANGE']._serialized_end=721
+  _globals['_DATASERVICE']._serialized_start=724
+  _globals['_DATASERVICE']._serialized_end=1306
 # @@protoc_insertion_point(module_scope)

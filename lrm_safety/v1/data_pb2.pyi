@@ -102,12 +102,15 @@ class InspectExampleRequest(google.protobuf.message.Message):
     ID_FIELD_NUMBER: builtins.int
     TOKENIZER_FIELD_NUMBER: builtins.int
     THINKING_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     id: builtins.str
     tokenizer: builtins.str
     """checkpoint whose template and tokenizer render it; empty = no tokens"""
     thinking: builtins.str
-    """keep | empty | none | s1; empty = keep"""
+    """keep | empty | none; empty = keep"""
+    template: builtins.str
+    """as in TrainingSpec"""
     def __init__(
         self,
         *,
@@ -115,8 +118,9 @@ class InspectExampleRequest(google.protobuf.message.Message):
         id: builtins.str = ...,
         tokenizer: builtins.str = ...,
         thinking: builtins.str = ...,
+        template: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "id", b"id", "thinking", b"thinking", "tokenizer", b"tokenizer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "id", b"id", "template", b"template", "thinking", b"thinking", "tokenizer", b"tokenizer"]) -> None: ...
 
 global___InspectExampleRequest = InspectExampleRequest
 

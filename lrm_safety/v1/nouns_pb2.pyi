@@ -704,6 +704,22 @@ global___DatasetSpec = DatasetSpec
 class TrainingSpec(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class OptionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     DATASET_FIELD_NUMBER: builtins.int
@@ -725,6 +741,15 @@ class TrainingSpec(google.protobuf.message.Message):
     PROCESSES_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     NODE_POOL_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    LORA_FIELD_NUMBER: builtins.int
+    TURNS_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    OFFLOAD_FIELD_NUMBER: builtins.int
+    KEEP_RESUME_POINTS_FIELD_NUMBER: builtins.int
+    LEGACY_FIELD_NUMBER: builtins.int
+    CONTINUES_FIELD_NUMBER: builtins.int
+    ADAM_BETA2_FIELD_NUMBER: builtins.int
     name: builtins.str
     """of the checkpoint that comes out"""
     base: builtins.str
@@ -753,13 +778,39 @@ class TrainingSpec(google.protobuf.message.Message):
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
-    """keep | empty | none | s1: how Example.thinking is rendered in the target"""
+    """keep | empty | none: how Example.thinking is rendered in the target"""
     processes: builtins.int
     """over all nodes; on a GPU pool one a GPU"""
     nodes: builtins.int
     """machines that train together; the processes are spread evenly over them"""
     node_pool: builtins.str
     """a pool's name in the cluster's configuration; empty = its own for training"""
+    template: builtins.str
+    """one of lrm_safety/templates/; empty = the checkpoint's own"""
+    offload: builtins.str
+    """what waits in host memory: none | optimizer | parameters (the optimizer's state too)"""
+    keep_resume_points: builtins.int
+    """0 = the newest"""
+    continues: builtins.str
+    """a training run that stopped: goes on from its newest resume point, on other processes"""
+    adam_beta2: builtins.float
+    """unset = 0.95"""
+    @property
+    def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """the method's"""
+
+    @property
+    def lora(self) -> global___Lora:
+        """absent = all weights are trained"""
+
+    @property
+    def turns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Turn]:
+        """stages that alternate; empty = one shuffle of all examples"""
+
+    @property
+    def legacy(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """published mistakes to repeat: see services/trainer/limits.py"""
+
     def __init__(
         self,
         *,
@@ -784,9 +835,20 @@ class TrainingSpec(google.protobuf.message.Message):
         processes: builtins.int = ...,
         nodes: builtins.int = ...,
         node_pool: builtins.str = ...,
+        options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        lora: global___Lora | None = ...,
+        turns: collections.abc.Iterable[global___Turn] | None = ...,
+        template: builtins.str = ...,
+        offload: builtins.str = ...,
+        keep_resume_points: builtins.int = ...,
+        legacy: collections.abc.Iterable[builtins.str] | None = ...,
+        continues: builtins.str = ...,
+        adam_beta2: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "base", b"base", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "thinking", b"thinking", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "base", b"base", "batch_size", b"batch_size", "continues", b"continues", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "keep_resume_points", b"keep_resume_points", "learning_rate", b"learning_rate", "legacy", b"legacy", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "offload", b"offload", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "template", b"template", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_adam_beta2", b"_adam_beta2"]) -> typing.Literal["adam_beta2"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
     @typing.overload
@@ -797,6 +859,48 @@ class TrainingSpec(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
 global___TrainingSpec = TrainingSpec
+
+@typing.final
+class Lora(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    ALPHA_FIELD_NUMBER: builtins.int
+    DROPOUT_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    alpha: builtins.float
+    """the update is scaled by alpha / rank; 0 = twice the rank"""
+    dropout: builtins.float
+    def __init__(
+        self,
+        *,
+        rank: builtins.int = ...,
+        alpha: builtins.float = ...,
+        dropout: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "dropout", b"dropout", "rank", b"rank"]) -> None: ...
+
+global___Lora = Lora
+
+@typing.final
+class Turn(google.protobuf.message.Message):
+    """So many optimizer steps on the examples of one part of the dataset, then the next turn, and round again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PART_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    part: builtins.str
+    steps: builtins.int
+    def __init__(
+        self,
+        *,
+        part: builtins.str = ...,
+        steps: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["part", b"part", "steps", b"steps"]) -> None: ...
+
+global___Turn = Turn
 
 @typing.final
 class BenchmarkSpec(google.protobuf.message.Message):
@@ -1219,6 +1323,7 @@ class Recipe(google.protobuf.message.Message):
     GATE_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
     ORIGIN_FIELD_NUMBER: builtins.int
+    STAGES_FIELD_NUMBER: builtins.int
     name: builtins.str
     model: builtins.str
     """base checkpoint reference"""
@@ -1236,6 +1341,10 @@ class Recipe(google.protobuf.message.Message):
     def gate(self) -> global___Gate: ...
     @property
     def engine(self) -> global___EngineSpec: ...
+    @property
+    def stages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stage]:
+        """trainings before `training`, each of what the one before made; the last is its base"""
+
     def __init__(
         self,
         *,
@@ -1247,11 +1356,35 @@ class Recipe(google.protobuf.message.Message):
         gate: global___Gate | None = ...,
         engine: global___EngineSpec | None = ...,
         origin: builtins.str = ...,
+        stages: collections.abc.Iterable[global___Stage] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "origin", b"origin", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "engine", b"engine", "evaluation", b"evaluation", "gate", b"gate", "model", b"model", "name", b"name", "origin", b"origin", "stages", b"stages", "training", b"training"]) -> None: ...
 
 global___Recipe = Recipe
+
+@typing.final
+class Stage(google.protobuf.message.Message):
+    """A training that prepares the model of a recipe; what is measured against is what the last stage made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: builtins.int
+    TRAINING_FIELD_NUMBER: builtins.int
+    @property
+    def dataset(self) -> global___DatasetSpec: ...
+    @property
+    def training(self) -> global___TrainingSpec: ...
+    def __init__(
+        self,
+        *,
+        dataset: global___DatasetSpec | None = ...,
+        training: global___TrainingSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dataset", b"dataset", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "training", b"training"]) -> None: ...
+
+global___Stage = Stage
 
 @typing.final
 class Progress(google.protobuf.message.Message):
@@ -1454,6 +1587,7 @@ class RunSpec(google.protobuf.message.Message):
     BENCH_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
+    ANALYSIS_FIELD_NUMBER: builtins.int
     @property
     def dataset(self) -> global___DatasetSpec: ...
     @property
@@ -1464,6 +1598,8 @@ class RunSpec(google.protobuf.message.Message):
     def recipe(self) -> global___Recipe: ...
     @property
     def gate(self) -> global___GateSpec: ...
+    @property
+    def analysis(self) -> global___AnalysisSpec: ...
     def __init__(
         self,
         *,
@@ -1472,12 +1608,54 @@ class RunSpec(google.protobuf.message.Message):
         bench: global___BenchSpec | None = ...,
         recipe: global___Recipe | None = ...,
         gate: global___GateSpec | None = ...,
+        analysis: global___AnalysisSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate"] | None: ...
+    def HasField(self, field_name: typing.Literal["analysis", b"analysis", "bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["analysis", b"analysis", "bench", b"bench", "dataset", b"dataset", "gate", b"gate", "recipe", b"recipe", "spec", b"spec", "training", b"training"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["spec", b"spec"]) -> typing.Literal["dataset", "training", "bench", "recipe", "gate", "analysis"] | None: ...
 
 global___RunSpec = RunSpec
+
+@typing.final
+class AnalysisSpec(google.protobuf.message.Message):
+    """What is looked at inside a model, over the examples of a dataset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANALYSIS_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
+    DATASET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    MAX_TOKENS_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    analysis: builtins.str
+    """attention | divergence"""
+    checkpoint: builtins.str
+    base: builtins.str
+    """divergence: the checkpoint it is compared with"""
+    dataset: builtins.str
+    """attention: with the spans `understanding` and `key`"""
+    limit: builtins.int
+    """examples; 0 = all; a seeded random subset otherwise"""
+    max_tokens: builtins.int
+    """longer examples are left out and counted"""
+    template: builtins.str
+    """as in TrainingSpec"""
+    def __init__(
+        self,
+        *,
+        analysis: builtins.str = ...,
+        checkpoint: builtins.str = ...,
+        base: builtins.str = ...,
+        dataset: builtins.str = ...,
+        limit: builtins.int = ...,
+        max_tokens: builtins.int = ...,
+        template: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["analysis", b"analysis", "base", b"base", "checkpoint", b"checkpoint", "dataset", b"dataset", "limit", b"limit", "max_tokens", b"max_tokens", "template", b"template"]) -> None: ...
+
+global___AnalysisSpec = AnalysisSpec
 
 @typing.final
 class FileEntry(google.protobuf.message.Message):

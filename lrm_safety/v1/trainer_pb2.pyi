@@ -107,8 +107,175 @@ class ReadMetricsRequest(google.protobuf.message.Message):
 global___ReadMetricsRequest = ReadMetricsRequest
 
 @typing.final
+class GetSetupRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___GetSetupRequest = GetSetupRequest
+
+@typing.final
+class TrainingSetup(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class EstimateGibEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    RUN_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
+    DEEPSPEED_CONFIG_FIELD_NUMBER: builtins.int
+    ESTIMATE_GIB_FIELD_NUMBER: builtins.int
+    PEAK_TFLOPS_FIELD_NUMBER: builtins.int
+    PEAK_SOURCE_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    precision: builtins.str
+    deepspeed_config: builtins.str
+    """JSON"""
+    peak_tflops: builtins.float
+    """all devices together: as published for the GPU, else measured by a multiplication"""
+    peak_source: builtins.str
+    @property
+    def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """of each process: weights, gradients, optimizer, activations, ..."""
+
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+        precision: builtins.str = ...,
+        deepspeed_config: builtins.str = ...,
+        estimate_gib: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        peak_tflops: builtins.float = ...,
+        peak_source: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run"]) -> None: ...
+
+global___TrainingSetup = TrainingSetup
+
+@typing.final
+class AnalyzeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    @property
+    def spec(self) -> lrm_safety.v1.nouns_pb2.AnalysisSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: lrm_safety.v1.nouns_pb2.AnalysisSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["spec", b"spec"]) -> None: ...
+
+global___AnalyzeRequest = AnalyzeRequest
+
+@typing.final
+class GetAnalysisRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    run: builtins.str
+    def __init__(
+        self,
+        *,
+        run: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___GetAnalysisRequest = GetAnalysisRequest
+
+@typing.final
+class Analysis(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    LEFT_OUT_FIELD_NUMBER: builtins.int
+    left_out: builtins.int
+    """examples: too long, too short, or without the spans"""
+    @property
+    def spec(self) -> lrm_safety.v1.nouns_pb2.AnalysisSpec: ...
+    @property
+    def measures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Measure]: ...
+    def __init__(
+        self,
+        *,
+        spec: lrm_safety.v1.nouns_pb2.AnalysisSpec | None = ...,
+        measures: collections.abc.Iterable[global___Measure] | None = ...,
+        left_out: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["left_out", b"left_out", "measures", b"measures", "spec", b"spec"]) -> None: ...
+
+global___Analysis = Analysis
+
+@typing.final
+class Measure(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    N_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    value: builtins.float
+    """mean over examples"""
+    n: builtins.int
+    """examples"""
+    @property
+    def interval(self) -> lrm_safety.v1.nouns_pb2.Interval: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        value: builtins.float = ...,
+        n: builtins.int = ...,
+        interval: lrm_safety.v1.nouns_pb2.Interval | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["interval", b"interval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["interval", b"interval", "n", b"n", "name", b"name", "value", b"value"]) -> None: ...
+
+global___Measure = Measure
+
+@typing.final
 class TrainingMetrics(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class TermsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     STEP_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
@@ -117,6 +284,9 @@ class TrainingMetrics(google.protobuf.message.Message):
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     TOKENS_PER_S_FIELD_NUMBER: builtins.int
     GRAD_NORM_FIELD_NUMBER: builtins.int
+    MFU_FIELD_NUMBER: builtins.int
+    MEMORY_GIB_FIELD_NUMBER: builtins.int
+    TERMS_FIELD_NUMBER: builtins.int
     step: builtins.int
     epoch: builtins.float
     loss: builtins.float
@@ -124,6 +294,14 @@ class TrainingMetrics(google.protobuf.message.Message):
     learning_rate: builtins.float
     tokens_per_s: builtins.float
     grad_norm: builtins.float
+    mfu: builtins.float
+    """6 x parameters x tokens/s, over what the devices multiply at; 0 = not measured"""
+    memory_gib: builtins.float
+    """highest so far of any process: of its GPU, else of its own"""
+    @property
+    def terms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """the method's, each a mean over what it counts"""
+
     def __init__(
         self,
         *,
@@ -134,7 +312,10 @@ class TrainingMetrics(google.protobuf.message.Message):
         learning_rate: builtins.float = ...,
         tokens_per_s: builtins.float = ...,
         grad_norm: builtins.float = ...,
+        mfu: builtins.float = ...,
+        memory_gib: builtins.float = ...,
+        terms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "step", b"step", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grad_norm", b"grad_norm", "learning_rate", b"learning_rate", "loss", b"loss", "memory_gib", b"memory_gib", "mfu", b"mfu", "step", b"step", "terms", b"terms", "token_accuracy", b"token_accuracy", "tokens_per_s", b"tokens_per_s"]) -> None: ...
 
 global___TrainingMetrics = TrainingMetrics

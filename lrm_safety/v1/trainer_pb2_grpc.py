@@ -61,6 +61,21 @@ class TrainerServiceStub(object):
                 request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.SerializeToString,
                 response_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.FromString,
                 _registered_method=True)
+        self.GetSetup = channel.unary_unary(
+                '/lrm_safety.v1.TrainerService/GetSetup',
+                request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.FromString,
+                _registered_method=True)
+        self.Analyze = channel.unary_unary(
+                '/lrm_safety.v1.TrainerService/Analyze',
+                request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.AnalyzeRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+                _registered_method=True)
+        self.GetAnalysis = channel.unary_unary(
+                '/lrm_safety.v1.TrainerService/GetAnalysis',
+                request_serializer=lrm__safety_dot_v1_dot_trainer__pb2.GetAnalysisRequest.SerializeToString,
+                response_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.Analysis.FromString,
+                _registered_method=True)
         self.ListPlugins = channel.unary_unary(
                 '/lrm_safety.v1.TrainerService/ListPlugins',
                 request_serializer=lrm__safety_dot_v1_dot_runs__pb2.ListPluginsRequest.SerializeToString,
@@ -104,6 +119,26 @@ class TrainerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSetup(self, request, context):
+        """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Analyze(self, request, context):
+        """Looks inside a model, by a Job: what it attends to, how far it is from another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAnalysis(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListPlugins(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,6 +172,21 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.ReadMetrics,
                     request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.FromString,
                     response_serializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.SerializeToString,
+            ),
+            'GetSetup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSetup,
+                    request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.SerializeToString,
+            ),
+            'Analyze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Analyze,
+                    request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.AnalyzeRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_nouns__pb2.Run.SerializeToString,
+            ),
+            'GetAnalysis': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnalysis,
+                    request_deserializer=lrm__safety_dot_v1_dot_trainer__pb2.GetAnalysisRequest.FromString,
+                    response_serializer=lrm__safety_dot_v1_dot_trainer__pb2.Analysis.SerializeToString,
             ),
             'ListPlugins': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPlugins,
@@ -279,6 +329,87 @@ class TrainerService(object):
             '/lrm_safety.v1.TrainerService/ReadMetrics',
             lrm__safety_dot_v1_dot_trainer__pb2.ReadMetricsRequest.SerializeToString,
             lrm__safety_dot_v1_dot_trainer__pb2.TrainingMetrics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSetup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.TrainerService/GetSetup',
+            lrm__safety_dot_v1_dot_trainer__pb2.GetSetupRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_trainer__pb2.TrainingSetup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Analyze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.TrainerService/Analyze',
+            lrm__safety_dot_v1_dot_trainer__pb2.AnalyzeRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_nouns__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnalysis(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrm_safety.v1.TrainerService/GetAnalysis',
+            lrm__safety_dot_v1_dot_trainer__pb2.GetAnalysisRequest.SerializeToString,
+            lrm__safety_dot_v1_dot_trainer__pb2.Analysis.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,23 @@ class TrainerServiceStub:
     ]
     """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
 
+    GetSetup: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        lrm_safety.v1.trainer_pb2.TrainingSetup,
+    ]
+    """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
+    Analyze: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    GetAnalysis: grpc.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        lrm_safety.v1.trainer_pb2.Analysis,
+    ]
+
     ListPlugins: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
         lrm_safety.v1.runs_pb2.ListPluginsResponse,
@@ -82,6 +99,23 @@ class TrainerServiceAsyncStub:
         lrm_safety.v1.trainer_pb2.TrainingMetrics,
     ]
     """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
+
+    GetSetup: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        lrm_safety.v1.trainer_pb2.TrainingSetup,
+    ]
+    """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
+    Analyze: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        lrm_safety.v1.nouns_pb2.Run,
+    ]
+    """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    GetAnalysis: grpc.aio.UnaryUnaryMultiCallable[
+        lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        lrm_safety.v1.trainer_pb2.Analysis,
+    ]
 
     ListPlugins: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.runs_pb2.ListPluginsRequest,
@@ -126,6 +160,29 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lrm_safety.v1.trainer_pb2.TrainingMetrics], collections.abc.AsyncIterator[lrm_safety.v1.trainer_pb2.TrainingMetrics]]:
         """One line a logged step: {step, epoch, loss, token_accuracy, learning_rate, tokens_per_s}."""
+
+    @abc.abstractmethod
+    def GetSetup(
+        self,
+        request: lrm_safety.v1.trainer_pb2.GetSetupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.trainer_pb2.TrainingSetup, collections.abc.Awaitable[lrm_safety.v1.trainer_pb2.TrainingSetup]]:
+        """How a training is carried out: its DeepSpeed configuration, and what was measured and estimated before its start."""
+
+    @abc.abstractmethod
+    def Analyze(
+        self,
+        request: lrm_safety.v1.trainer_pb2.AnalyzeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]:
+        """Looks inside a model, by a Job: what it attends to, how far it is from another."""
+
+    @abc.abstractmethod
+    def GetAnalysis(
+        self,
+        request: lrm_safety.v1.trainer_pb2.GetAnalysisRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lrm_safety.v1.trainer_pb2.Analysis, collections.abc.Awaitable[lrm_safety.v1.trainer_pb2.Analysis]]: ...
 
     @abc.abstractmethod
     def ListPlugins(

@@ -7,7 +7,7 @@ from pathlib import Path
 from lrm_safety import artefacts
 from lrm_safety.encoding import Encoder
 from lrm_safety.errors import NotFound
-from lrm_safety.nouns import Change, Checkpoint, Dataset, Example, Token, reference
+from lrm_safety.nouns import Change, Checkpoint, Dataset, Example, InspectExampleRequest, Token, reference
 from lrm_safety.store import ObjectStore
 from services.data.reading import read_examples
 
@@ -25,12 +25,14 @@ def find_example(store: ObjectStore, dataset: Dataset, wanted: str) -> Example:
     )
 
 
-def tokens(store: ObjectStore, example: Example, tokenizer: str, thinking: str, folder: Path) -> list[Token]:
-    """As the trainer encodes it. `tokenizer`: a checkpoint's reference; its files, without the weights, are kept in
-    `folder`. Raises NotFound, and InvalidInput when a training would refuse the example.
+def tokens(store: ObjectStore, example: Example, asked: InspectExampleRequest, folder: Path) -> list[Token]:
+    """As the trainer encodes it. The tokenizer's checkpoint, without its weights, is kept in `folder`.
+
+    Raises NotFound, and InvalidInput when a training would refuse the example.
     """
-    checkpoint = artefacts.find(store, "checkpoints", Checkpoint, tokenizer)
-    encoder = Encoder(artefacts.fetch(store, "checkpoints", checkpoint, folder, skip=_WEIGHTS), thinking)
+    checkpoint = artefacts.find(store, "checkpoints", Checkpoint, asked.tokenizer)
+    files = artefacts.fetch(store, "checkpoints", checkpoint, folder, skip=_WEIGHTS)
+    encoder = Encoder(files, asked.thinking or "keep", asked.template)
     encoded = encoder.encode(example)
     return [
         Token(id=token, text=text, is_trained=place >= encoded.start)

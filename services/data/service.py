@@ -81,8 +81,8 @@ class DataService(data_pb2_grpc.DataServiceServicer):
         example = inspection.find_example(self.store, self._find(request.dataset), request.id)
         answer = InspectExampleResponse(example=example)
         if request.tokenizer:
-            folder, thinking = self._settings.state_dir / "data" / "tokenizers", request.thinking or "keep"
-            answer.tokens.extend(inspection.tokens(self.store, example, request.tokenizer, thinking, folder))
+            folder = self._settings.state_dir / "data" / "tokenizers"
+            answer.tokens.extend(inspection.tokens(self.store, example, request, folder))
         return answer
 
     def DiffDatasets(self, request: DiffDatasetsRequest, context: grpc.ServicerContext) -> Iterator[Change]:

@@ -9,12 +9,12 @@ resume points, tell them apart.
 
 import argparse
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lrm_safety import observe
+from lrm_safety import artefacts, jsonl, observe
 from lrm_safety.errors import Exhausted, InvalidInput, LrmError
-from lrm_safety.nouns import Run
+from lrm_safety.nouns import Dataset, Example, Run
 from lrm_safety.runs import read_run
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
@@ -59,6 +59,15 @@ def carry_out(work: Callable[[Attempt], None], arguments: Sequence[str] | None =
         ledger.fail(reason)
         return EXIT_INVALID_INPUT if isinstance(reason, InvalidInput) else EXIT_FAILED
     return EXIT_DONE
+
+
+def read_examples(attempt: Attempt, dataset: str) -> Iterator[Example]:
+    """The rows of a dataset, in the order of its files."""
+    found = artefacts.find(attempt.store, "datasets", Dataset, dataset)
+    folder = artefacts.fetch(attempt.store, "datasets", found, attempt.settings.state_dir / "datasets")
+    for entry in found.files:
+        if entry.path.startswith("examples"):
+            yield from jsonl.unpack(Example, (folder / entry.path).read_bytes())
 
 
 def _as_ours(error: Exception) -> LrmError:

@@ -18,24 +18,30 @@ from transformers.utils import logging as transformers_logging
 from lrm_safety import observe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingSpec
+from services.trainer.forward_worker import Forward, Way, output_head
 from services.trainer.ledger import Ledger
-from services.trainer.method import Batch, Method
+from services.trainer.method import Batch, Objective
+from services.trainer.resume_worker import Saved, restore_moments, restore_weights
 
 log = observe.logger(__name__)
-BETAS = (0.9, 0.95)
 BF16_MUST_WIN_BY = 1.25  # casting costs something too
 
 
 class Trained(torch.nn.Module):
-    """The model with its method: what the engine runs forward."""
+    """The model with what its method trains beside it: what the engine runs forward."""
 
-    def __init__(self, model: PreTrainedModel, method: Method) -> None:
+    def __init__(self, model: PreTrainedModel, objective: Objective, way: Way, spec: TrainingSpec) -> None:
         super().__init__()
-        self.model, self._method = model, method
+        self.model, self.way, self._objective = model, way, objective
+        torch.manual_seed(spec.seed)
+        self.heads = torch.nn.ModuleDict(objective.heads(_width(model)))
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        sums = self._method.loss(self.model, batch)
-        return sums.total, sums.correct  # the engine's hooks know tuples
+        """(the micro-batch's share of the step's loss, its sums: the terms of batch.parts, then correct tokens)."""
+        sums = self._objective.loss(Forward(self.model, self.way, dict(self.heads.items())), batch)
+        terms = torch.stack([sums.terms[name] for name in batch.parts])
+        scale = terms.new_tensor([part.weight / part.count for part in batch.parts.values()])
+        return (terms * scale).sum(), torch.cat([terms.detach(), sums.correct[None]])
 
 
 def join_processes() -> None:
@@ -62,16 +68,24 @@ def load_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def make_engine(model: PreTrainedModel, method: Method, spec: TrainingSpec, precision: str) -> Any:
-    """A deepspeed.DeepSpeedEngine over Trained; engine.step() moves the weights once a whole batch has gone through."""
+def make_engine(trained: Trained, spec: TrainingSpec, precision: str, saved: Saved | None = None) -> Any:
+    """A deepspeed.DeepSpeedEngine over Trained; engine.step() moves the weights once a whole batch has gone through.
+
+    With `saved` it goes on from a resume point.
+    """
     if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
-    trained = Trained(model, method)
-    optimizer = torch.optim.AdamW(_groups(model, spec), lr=spec.learning_rate, betas=BETAS, fused=True)
-    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=_config(spec, precision))
+        trained.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    trained.train()
+    if saved is not None:
+        restore_weights(trained, saved)
+    optimizer = torch.optim.AdamW(
+        _groups(trained, spec), lr=spec.learning_rate, betas=(0.9, spec.adam_beta2), fused=True
+    )
+    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=configuration(spec, precision))
     if spec.processes == 1 and not engine.zero_optimization():
         engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
+    if saved is not None:
+        restore_moments(engine, saved)
     return engine
 
 
@@ -96,20 +110,32 @@ def gradient_norm(engine: Any) -> float:
     return float(torch.nn.utils.get_total_norm(grads))
 
 
-def _config(spec: TrainingSpec, precision: str) -> dict[str, Any]:
-    accumulation = spec.batch_size // (spec.micro_batch_size * spec.processes)
+def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
+    """DeepSpeed's, made of what the spec says."""
+    to_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    zero: dict[str, Any] = {"stage": spec.zero_stage}
+    if spec.offload in ("optimizer", "parameters"):
+        zero["offload_optimizer"] = to_host
+    if spec.offload == "parameters":
+        zero["offload_param"] = to_host
     return {
         "train_batch_size": spec.batch_size,
         "train_micro_batch_size_per_gpu": spec.micro_batch_size,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": spec.batch_size // (spec.micro_batch_size * spec.processes),
         "gradient_clipping": spec.max_grad_norm,
-        "zero_optimization": {"stage": spec.zero_stage},
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # torch's own runs anywhere, and needs no compiler
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
 
 
-def _groups(model: PreTrainedModel, spec: TrainingSpec) -> list[dict[str, Any]]:
+def _width(model: PreTrainedModel) -> int:
+    weight: Any = output_head(model).weight
+    return int(weight.shape[1])
+
+
+def _groups(model: torch.nn.Module, spec: TrainingSpec) -> list[dict[str, Any]]:
     """Biases and norms are not decayed."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [

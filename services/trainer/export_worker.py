@@ -2,13 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from lrm_safety.chat import ChatTemplate
 from lrm_safety.errors import Corrupt
 
+SMOKE_TOKENS = 8
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -22,8 +25,11 @@ TOKENIZER_FILES = (
 )
 
 
-def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder: Path) -> None:
-    """Weights as safetensors in `dtype`; tokenizer, chat template and generation config byte for byte from `like`."""
+def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder: Path, template: str = "") -> None:
+    """Weights as safetensors in `dtype`; tokenizer, chat template and generation config byte for byte from `like`.
+
+    A model that was trained with a family's template by its name has that one: it is served as it was trained.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     state = {name: tensor.detach().to(dtype) for name, tensor in model.state_dict().items()}
     model.config.dtype = dtype
@@ -31,10 +37,16 @@ def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder:
     for name in TOKENIZER_FILES:
         if (like / name).is_file():
             shutil.copyfile(like / name, folder / name)
+    if template:
+        source = ChatTemplate.choose(folder, template).source
+        (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
 
 
 def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> None:
-    """Loads the folder anew: every tensor as in `model`, and the same logits for the sample's ids. Raises Corrupt."""
+    """Loads the folder anew: every tensor as in `model`, finite logits for the sample's ids, and a few tokens more.
+
+    Raises Corrupt.
+    """
     again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
     again.train(False)
     expected = model.state_dict()
@@ -46,6 +58,20 @@ def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> No
         logits = again(input_ids=ids).logits
     if not torch.isfinite(logits).all():
         raise Corrupt("the written checkpoint computes values that are not finite; lower the learning rate")
+    _generate(again, ids[:, :SMOKE_TOKENS])
+
+
+def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:
+    """As a server will, with the folder's own generation config."""
+    try:
+        with torch.no_grad():
+            made: Any = model.generate(  # type: ignore[operator]
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SMOKE_TOKENS, do_sample=False
+            )
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
+        raise Corrupt(f"the written checkpoint cannot generate: {error}; mend its generation_config.json") from error
+    if made.shape[1] <= ids.shape[1]:
+        raise Corrupt("the written checkpoint generates nothing; look at its generation_config.json")
 
 
 def count_parameters(folder: Path) -> float:

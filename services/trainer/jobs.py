@@ -4,7 +4,7 @@ from lrm_safety.jobs import PYTHON, JobSpec
 from lrm_safety.jobs.machine import Machine
 from lrm_safety.nouns import Run, TrainingSpec
 
-BYTES_PER_PARAMETER = 24  # fp32 weights, gradients, two moments; bf16 copies; the reload that verifies the result
+BYTES_PER_PARAMETER = 28  # fp32 weights, gradients, two moments; the copy of all but gradients that is being saved
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 
 
@@ -33,14 +33,30 @@ def worker_job(run: Run, parameters: float, attempt: int, machine: Machine) -> J
 
 def import_job(run: Run, attempt: int, machine: Machine) -> JobSpec:
     """An import: it holds the weights in fp32 at most twice."""
-    command = [PYTHON, "-m", "services.trainer.import_worker", run.id, str(attempt)]
     return JobSpec(
         id=job_id(run.id, attempt),
-        command=command,
+        command=[PYTHON, "-m", "services.trainer.import_worker", run.id, str(attempt)],
         env=_env(1, machine),
         cpus=1,
         memory_gib=3,
         kind="import",
+        run=run.id,
+        team=run.tenant.team,
+        cost_centre=run.tenant.cost_centre,
+        priority=run.tenant.priority or "normal",
+    )
+
+
+def analysis_job(run: Run, parameters: float, attempt: int, machine: Machine) -> JobSpec:
+    """An analysis reads one model or two, in one process."""
+    return JobSpec(
+        id=job_id(run.id, attempt),
+        command=[PYTHON, "-m", "services.trainer.analyze_worker", run.id, str(attempt)],
+        env=_env(machine.cpus, machine),
+        cpus=machine.cpus,
+        memory_gib=round(PROCESS_GIB + 2 * 4 * parameters / 2**30, 1),
+        gpus=min(1, machine.gpus),
+        kind="analysis",
         run=run.id,
         team=run.tenant.team,
         cost_centre=run.tenant.cost_centre,

@@ -3,7 +3,9 @@
 runs/<run>/job/progress.json                 rewritten at most once a second
 runs/<run>/job/metrics/<attempt>-<step>      immutable rows; of a step trained twice the later attempt counts
 runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so
-runs/<run>/job/result.json                   the Checkpoint that came out, written last
+runs/<run>/job/setup.json                    how the newest attempt is carried out
+runs/<run>/job/analysis.json                 what an analysis found
+runs/<run>/job/result.json                   the Checkpoint that came out, written last; an analysis: name and digest
 """
 
 import json
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lrm_safety import errors, jsonl
-from lrm_safety.nouns import Checkpoint, Progress, TrainingMetrics
+from lrm_safety.nouns import Analysis, Checkpoint, Progress, TrainingMetrics, TrainingSetup
 from lrm_safety.store import ObjectStore
 
 WRITE_EVERY_S = 1.0
@@ -59,6 +61,27 @@ class Ledger:
         self.progress("published", 1, 1, "checkpoints")
         self.store.write(f"{self._root}/result.json", jsonl.dumps(result).encode())
 
+    def finish_analysis(self, analysis: Analysis) -> None:
+        digest = self.store.write(f"{self._root}/analysis.json", jsonl.dumps(analysis).encode())
+        self.finish(Checkpoint(name=analysis.spec.analysis, digest=digest))
+
+    def read_analysis(self) -> Analysis:
+        """Raises NotFound before the analysis is done."""
+        key = f"{self._root}/analysis.json"
+        if not self.store.stat(key):
+            raise errors.NotFound(f"run {self.run} has found nothing yet; see `lrm runs why {self.run}`")
+        return jsonl.loads(Analysis, self.store.read(key))
+
+    def note_setup(self, setup: TrainingSetup) -> None:
+        self.store.write(f"{self._root}/setup.json", jsonl.dumps(setup).encode())
+
+    def read_setup(self) -> TrainingSetup:
+        """Raises NotFound before the first attempt has begun."""
+        key = f"{self._root}/setup.json"
+        if not self.store.stat(key):
+            raise errors.NotFound(f"run {self.run} has not begun to train; see `lrm runs why {self.run}`")
+        return jsonl.loads(TrainingSetup, self.store.read(key))
+
     def choose(self, name: str, value: str) -> str:
         """A choice made once for the whole run: the first attempt's, whatever later ones would prefer."""
         key = f"{self._root}/choices/{name}"
@@ -90,7 +113,7 @@ class Ledger:
 
     def _shown(self) -> dict[str, float]:
         row = self._newest
-        names = ("loss", "token_accuracy", "learning_rate", "tokens_per_s")
+        names = ("loss", "token_accuracy", "learning_rate", "tokens_per_s", "mfu", "memory_gib")
         return self.facts | ({name: getattr(row, name) for name in names} if row else {})
 
     @property

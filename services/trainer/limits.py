@@ -4,12 +4,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lrm_safety.chat import THINKING_MODES
+from lrm_safety.chat import THINKING_MODES, families
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import TrainingSpec
+from lrm_safety.nouns import AnalysisSpec, TrainingSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PRECISIONS = ("auto", "fp32", "bf16")
+OFFLOADS = ("none", "optimizer", "parameters")
+ANALYSES = ("attention", "divergence")
+LEGACY = {  # published mistakes, to reproduce the studies that made them
+    "whole_conversation_loss": "the prompt is trained too (LRM-Safety-Study)",
+    "right_truncation": "examples that are too long lose their end, and with it the answer (LRM-Safety-Study)",
+    "left_truncation": "examples that are too long lose their beginning (STAR-1, SafeKey)",
+    "untrained_end_of_turn": "the end of turn is not trained, as where padding is the end of turn (LRM-Safety-Study)",
+}
 MICRO_BATCH = 4
 DEFAULTS = TrainingSpec(
     method="sft",
@@ -21,6 +29,9 @@ DEFAULTS = TrainingSpec(
     thinking="keep",
     processes=1,
     nodes=1,
+    offload="none",
+    keep_resume_points=1,
+    adam_beta2=0.95,
 )
 
 
@@ -42,10 +53,13 @@ RANGES = {
     "seed": Range("0 or more", lambda value: value >= 0),
     "zero_stage": Range("0 to 3", lambda value: 0 <= value <= 3),
     "save_every_steps": Range("0 (once an epoch) or more", lambda value: value >= 0),
+    "keep_resume_points": Range("1 to 1000", lambda value: 1 <= value <= 1000),
+    "adam_beta2": Range("0 to 1, below 1", lambda value: 0 <= value < 1),
     "processes": Range("1 to 1024", lambda value: 1 <= value <= 1024),
     "nodes": Range("1 to 128", lambda value: 1 <= value <= 128),
 }
-CHOICES = {"precision": PRECISIONS, "thinking": THINKING_MODES}
+CHOICES = {"precision": PRECISIONS, "thinking": THINKING_MODES, "offload": OFFLOADS, "template": ("", *families())}
+STAGE_FOR_OFFLOAD = {"none": 0, "optimizer": 1, "parameters": 3}
 
 
 def resolve(spec: TrainingSpec) -> TrainingSpec:
@@ -60,15 +74,36 @@ def resolve(spec: TrainingSpec) -> TrainingSpec:
             raise InvalidInput(f"training.{field} is missing; expected {meaning}: name or name@digest")
     for field, choices in CHOICES.items():
         if getattr(done, field) not in choices:
-            raise _refusal(field, getattr(done, field), f"one of {', '.join(choices)}")
+            raise _refusal(field, getattr(done, field), f"one of {', '.join(filter(None, choices))}")
     for field, span in RANGES.items():
         if not span.holds(getattr(done, field)):
             raise _refusal(field, getattr(done, field), span.allowed)
+    for switch in done.legacy:
+        if switch not in LEGACY:
+            raise _refusal("legacy", switch, f"some of {', '.join(LEGACY)}")
+    if done.zero_stage < STAGE_FOR_OFFLOAD[done.offload]:
+        allowed = f"{STAGE_FOR_OFFLOAD[done.offload]} or more with offload: {done.offload}"
+        raise _refusal("zero_stage", done.zero_stage, allowed)
     if done.processes % done.nodes:
         raise _refusal("processes", done.processes, f"a multiple of nodes = {done.nodes}")
     if done.batch_size % (done.micro_batch_size * done.processes):
         allowed = f"a multiple of micro_batch_size x processes = {done.micro_batch_size} x {done.processes}"
         raise _refusal("batch_size", done.batch_size, allowed)
+    return done
+
+
+def resolve_analysis(spec: AnalysisSpec) -> AnalysisSpec:
+    """The same spec with its default written down. Raises InvalidInput."""
+    done = AnalysisSpec(max_tokens=2048)
+    done.MergeFrom(spec)
+    if done.analysis not in ANALYSES:
+        raise InvalidInput(f"analysis is {done.analysis!r}; expected one of {', '.join(ANALYSES)}")
+    if (done.analysis == "divergence") != bool(done.base):
+        raise InvalidInput(
+            f"analysis {done.analysis}: base is {done.base!r}; divergence compares with one, no other does"
+        )
+    if not RANGES["max_tokens"].holds(done.max_tokens) or done.limit < 0:
+        raise InvalidInput("an analysis takes max_tokens of 8 to 1048576 and a limit of 0 (all) or more")
     return done
 
 

@@ -8,9 +8,13 @@ from lrm_safety import adoption, artefacts, outages, registry, tenancy
 from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, open_runner
 from lrm_safety.nouns import (
+    Analysis,
+    AnalyzeRequest,
     Checkpoint,
     Dataset,
+    GetAnalysisRequest,
     GetCheckpointRequest,
+    GetSetupRequest,
     ImportCheckpointRequest,
     ListCheckpointsRequest,
     ListCheckpointsResponse,
@@ -20,6 +24,7 @@ from lrm_safety.nouns import (
     Run,
     RunSpec,
     TrainingMetrics,
+    TrainingSetup,
     TrainingSpec,
     TrainRequest,
     reference,
@@ -29,9 +34,9 @@ from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from lrm_safety.v1 import trainer_pb2, trainer_pb2_grpc
-from services.trainer import limits, method
+from services.trainer import continuing, limits, method
 from services.trainer.following import JobRun
-from services.trainer.jobs import import_job, worker_job
+from services.trainer.jobs import analysis_job, import_job, worker_job
 from services.trainer.ledger import Ledger
 from services.trainer.origins import Origin
 
@@ -51,18 +56,24 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         patience_s = outages.PATIENCE_S if adoption.is_on(settings) else 0.0
         self._training = JobRun(self._runner, self._worker_job, patience_s)
         self._importing = JobRun(self._runner, self._import_job, patience_s)
+        self._analysing = JobRun(self._runner, self._analysis_job, patience_s)
         if adoption.is_on(settings):
-            resumes = {"training": lambda run: self._training, "import": lambda run: self._importing}
+            resumes = {
+                "training": lambda run: self._training,
+                "import": lambda run: self._importing,
+                "analysis": lambda run: self._analysing,
+            }
             adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
-        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset or method)."""
+        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset, method or run to continue)."""
         spec = limits.resolve(request.spec)
         method.check_name(spec.method)
         base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
         dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
         spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
-
+        if spec.continues:
+            continuing.require_point(self.store, spec)
         self._runner.machine(spec.node_pool)
         return self.host.start("training", RunSpec(training=spec), self._training, tenant=tenancy.of(context))
 
@@ -72,6 +83,19 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         origin = Origin.parse(request.origin)
         asked = RunSpec(training=TrainingSpec(name=request.name, base=str(origin)))
         return self.host.start("import", asked, self._importing, origin.identity(), tenant=tenancy.of(context))
+
+    def Analyze(self, request: AnalyzeRequest, context: grpc.ServicerContext) -> Run:
+        """Raises InvalidInput, NotFound (no such checkpoint or dataset)."""
+        spec = limits.resolve_analysis(request.spec)
+        for field in ("checkpoint", "base") if spec.base else ("checkpoint",):
+            found = artefacts.find(self.store, "checkpoints", Checkpoint, getattr(spec, field))
+            setattr(spec, field, reference(found.name, found.digest))
+        dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
+        spec.dataset = reference(dataset.name, dataset.digest)
+        return self.host.start("analysis", RunSpec(analysis=spec), self._analysing, tenant=tenancy.of(context))
+
+    def GetAnalysis(self, request: GetAnalysisRequest, context: grpc.ServicerContext) -> Analysis:
+        return Ledger(self.store, read_run(self.store, request.run).id).read_analysis()
 
     def GetCheckpoint(self, request: GetCheckpointRequest, context: grpc.ServicerContext) -> Checkpoint:
         return artefacts.find(self.store, "checkpoints", Checkpoint, request.checkpoint)
@@ -85,6 +109,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         run = read_run(self.store, request.run)
         yield from Ledger(self.store, run.id).read_metrics()
 
+    def GetSetup(self, request: GetSetupRequest, context: grpc.ServicerContext) -> TrainingSetup:
+        return Ledger(self.store, read_run(self.store, request.run).id).read_setup()
+
     def ListPlugins(self, request: ListPluginsRequest, context: grpc.ServicerContext) -> ListPluginsResponse:
         if request.kind not in ("", "methods"):
             raise InvalidInput(f"the trainer has methods, no {request.kind!r}")
@@ -94,6 +121,10 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         spec = run.spec.training
         base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
         return worker_job(run, base.parameters, attempt, self._runner.machine(spec.node_pool))
+
+    def _analysis_job(self, run: Run, attempt: int) -> JobSpec:
+        looked_at = artefacts.find(self.store, "checkpoints", Checkpoint, run.spec.analysis.checkpoint)
+        return analysis_job(run, looked_at.parameters, attempt, self._runner.machine())
 
     def _import_job(self, run: Run, attempt: int) -> JobSpec:
         return import_job(run, attempt, self._runner.machine())

@@ -7,27 +7,31 @@ resume point first. A killed one loses at most the steps since the last. The nex
 losses: examples, order and random numbers of a step depend on the seed and the step's number alone.
 """
 
-import math
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
-from lrm_safety import __version__, artefacts, jsonl, observe
+from lrm_safety import __version__, artefacts, observe, rendering
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Checkpoint, Dataset, Example, Lineage, TrainingMetrics, TrainingSpec
-from services.trainer import engine_worker, export_worker, method
-from services.trainer.attempt import Attempt, Interrupted, carry_out
-from services.trainer.encoding import EncodedSet, encode_all
+from lrm_safety.nouns import Checkpoint, Lineage, TrainingSpec
+from services.trainer import continuing, engine_worker, export_worker, method, outset_worker, proof_worker
+from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
+from services.trainer.encoding import EncodedSet, encode_cached
+from services.trainer.estimate import Shape, require_sense
+from services.trainer.gauge_worker import Gauge
+from services.trainer.method import Objective
 from services.trainer.plan import Plan
-from services.trainer.resume import ResumePoints, tag
+from services.trainer.resume import ResumePoints
+from services.trainer.resume_worker import Saved, Saver
+from services.trainer.step_worker import Stepper
 
 log = observe.logger(__name__)
 
@@ -38,14 +42,22 @@ def work(attempt: Attempt) -> None:
     attempt.ledger.progress("preparing", 0, 1, "steps")
     base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
     folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
-    encoded = encode_all(_examples(attempt), folder, spec)
-    attempt.ledger.facts["dropped_too_long"] = encoded.dropped
+    rendering.prove(folder, spec.thinking, spec.template)
     engine_worker.join_processes()
     precision = engine_worker.choose_precision(spec, attempt.ledger)
-    model = engine_worker.load_model(folder)
-    engine = engine_worker.make_engine(model, method.load(spec.method), spec, precision)
-    training = Training(attempt, engine, encoded)
-    training.run()
+    shape = Shape.read(folder, base.parameters)
+    outset_worker.reckon(shape, spec, precision)
+    encoded, model = _prepare(attempt, folder)
+    attempt.ledger.facts["dropped_too_long"] = encoded.dropped
+    lengths = encoded.examples.lengths()
+    require_sense(shape, max(lengths), encoded.examples.largest_id())
+    needs = outset_worker.reckon(shape, spec, precision, lengths)
+    way = proof_worker.agree(model, encoded.examples, spec, precision, attempt.ledger)
+    objective = method.load(spec.method, spec.options)
+    done, saved = _resume(attempt)
+    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), spec, precision, saved)
+    training = Training(attempt, engine, objective, encoded)
+    training.run(done, outset_worker.begin(attempt, model, precision, needs))
     resolved = TrainingSpec()
     resolved.CopyFrom(spec)
     resolved.precision = precision
@@ -55,14 +67,15 @@ def work(attempt: Attempt) -> None:
 class Training:
     """The optimizer steps of one attempt."""
 
-    def __init__(self, attempt: Attempt, engine: Any, encoded: EncodedSet) -> None:
+    def __init__(self, attempt: Attempt, engine: Any, objective: Objective, encoded: EncodedSet) -> None:
         self._attempt, self._engine, self._encoded = attempt, engine, encoded.examples
         self._spec = attempt.run.spec.training
-        self._plan = Plan([len(example.ids) for example in encoded.examples], self._spec)
-        self._points = ResumePoints(attempt.store, attempt.run.id)
-        self._rank, self._device = dist.get_rank(), engine_worker.device()
-        self._scratch = attempt.settings.state_dir / "training" / attempt.run.id
-        self._was_asked_to_stop = self._is_to_stop = False
+        self._plan = Plan(encoded.examples.lengths(), self._spec, encoded.examples.parts())
+        self._stepper = Stepper(engine, objective, self._plan, encoded.examples)
+        self._points = _points(attempt)
+        self._saver = Saver(engine, self._points, self._spec.keep_resume_points)
+        self._rank = dist.get_rank()
+        self._was_asked_to_stop = False
         signal.signal(signal.SIGTERM, self._note_stop)
         log.info(
             "training_prepared",
@@ -72,19 +85,33 @@ class Training:
             steps=self._plan.steps,
         )
 
-    def run(self) -> None:
+    def run(self, done: int, gauge: Gauge) -> None:
         """All steps that are not done yet, with a resume point now and then."""
-        done = self._resume()
-        for step in range(done, self._plan.steps):
-            row = self._step(step)
+        try:
+            for step in range(done, self._plan.steps):
+                self._take(step, gauge)
+            self._saver.settle()
+        except InvalidInput as error:
+            self._saver.close()
+            raise InvalidInput(f"{error} (resume point kept: step {self._points.newest()})") from error
+        finally:
+            self._saver.close()
+
+    def _take(self, step: int, gauge: Gauge) -> None:
+        """A step and what follows it. Raises Interrupted once what was done is safe."""
+        row, is_to_stop = self._stepper.take(step, self._was_asked_to_stop)
+        if self._rank == 0:
+            self._attempt.ledger.log_step(gauge.read(row))
+            self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
+        stops = is_to_stop and step + 1 < self._plan.steps
+        if self._plan.saves_after(step) or stops:
             if self._rank == 0:
-                self._attempt.ledger.log_step(row)
-                self._attempt.ledger.progress("training", step + 1, self._plan.steps, "steps")
-            is_last = step + 1 == self._plan.steps
-            if self._plan.saves_after(step) or (self._is_to_stop and not is_last):
-                self._save(step + 1)
-            if self._is_to_stop and not is_last:
-                raise Interrupted
+                self._attempt.ledger.flush()
+            self._saver.save(step + 1)
+        if stops:
+            self._saver.settle()
+            dist.barrier()  # the first process is through when the point is complete
+            raise Interrupted
 
     def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
@@ -95,9 +122,9 @@ class Training:
         dist.barrier()
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
-        ledger, out, model = self._attempt.ledger, self._scratch / "result", self._engine.module.model
+        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.model
         ledger.progress("publishing", 0, 1, "checkpoints")
-        export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out)
+        export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
         export_worker.verify_folder(out, model, self._encoded[0].ids)
         lineage = Lineage(
             base=spec.base,
@@ -111,97 +138,61 @@ class Training:
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
         ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
         self._points.clear()
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _step(self, step: int) -> TrainingMetrics:
-        """One optimizer step over batch_size examples; its gradient is the mean over all their trained tokens."""
-        started = time.perf_counter()
-        torch.manual_seed(((self._spec.seed << 32) + step) * self._spec.processes + self._rank)
-        rate = self._plan.learning_rate(step)
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
-        seen = [self._encoded[index] for index in self._plan.examples(step)]
-        targets = sum(len(example.ids) - example.start for example in seen)
-        sums = torch.zeros(3, device=self._device)  # loss, correct tokens, processes that were asked to stop
-        micros = self._plan.micros(step, self._rank)
-        for number, micro in enumerate(micros, start=1):
-            total, correct = self._engine(self._batch(micro))
-            sums[:2] += torch.stack([total.detach(), correct])
-            self._require_finite(total.item(), "loss", step)
-            self._engine.backward(total * (len(micros) * self._spec.processes / targets))
-            norm = self._advance(step, is_last=number == len(micros))
-        sums[2] = self._was_asked_to_stop
-        dist.all_reduce(sums)
-        self._is_to_stop = bool(sums[2] > 0)  # all at the same step, or some would wait for the others for ever
-        row = TrainingMetrics(step=step + 1, epoch=self._plan.epoch(step), learning_rate=rate, grad_norm=norm)
-        row.loss, row.token_accuracy = (sums[:2] / targets).tolist()
-        row.tokens_per_s = sum(len(example.ids) for example in seen) / (time.perf_counter() - started)
-        return row
-
-    def _advance(self, step: int, is_last: bool) -> float:
-        """Tells the engine that a micro-batch is through; with the last one the weights move. The gradient's norm."""
-        early = is_last and not self._engine.zero_optimization()
-        norm = engine_worker.gradient_norm(self._engine) if early else 0.0
-        self._require_finite(norm, "gradient", step)
-        self._engine.step()
-        if is_last and not early:
-            norm = engine_worker.gradient_norm(self._engine)
-            self._require_finite(norm, "gradient", step)
-        return norm
+        shutil.rmtree(_scratch(self._attempt), ignore_errors=True)
 
     def _note_stop(self, *_: object) -> None:
         self._was_asked_to_stop = True
 
-    def _require_finite(self, value: float, what: str, step: int) -> None:
-        if not math.isfinite(value):
-            raise InvalidInput(
-                f"the {what} is not finite at step {step + 1} of {self._plan.steps}; lower learning_rate, or set "
-                f"precision: fp32 (resume point kept: step {self._points.newest()})"
-            )
 
-    def _batch(self, micro: list[int]) -> method.Batch:
-        """Padded on the right to the longest; see method.Batch."""
-        examples = [self._encoded[index] for index in micro]
-        length = max(len(example.ids) for example in examples)
-        ids = torch.zeros(len(examples), length, dtype=torch.long)
-        is_target = torch.zeros(len(examples), length, dtype=torch.bool)
-        for row, example in enumerate(examples):
-            ids[row, : len(example.ids)] = torch.tensor(example.ids)
-            is_target[row, example.start : len(example.ids)] = True
-        return method.Batch(ids.to(self._device), is_target.to(self._device))
+def _points(attempt: Attempt) -> ResumePoints:
+    return ResumePoints(attempt.store, attempt.run.id, attempt.ledger.attempt)
 
-    def _save(self, done: int) -> None:
-        """A resume point: written by all processes to the scratch folder, put into the store by the first."""
-        self._engine.save_checkpoint(self._scratch, tag=tag(done), save_latest=False)
+
+def _scratch(attempt: Attempt) -> Path:
+    return attempt.settings.state_dir / "training" / attempt.run.id
+
+
+def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
+    """(steps done before this attempt, the newest resume point on this machine's disk if there is one)."""
+    points, folder = _found(attempt), _scratch(attempt) / "resume"
+    if points is None:
+        return 0, None
+    done = points.newest()
+    if dist.get_node_local_rank(0) == 0:
+        points.download(done, folder)
+    dist.barrier()
+    saved = Saved(sorted(folder.glob("*.safetensors")))
+    dist.barrier()
+    if dist.get_node_local_rank(0) == 0:
+        shutil.rmtree(folder)  # the open files stay readable
+    log.info("training_resumed", run=attempt.run.id, of=points.run, step=done)
+    return done, saved
+
+
+def _found(attempt: Attempt) -> ResumePoints | None:
+    """The points that this attempt goes on from: its run's own, else those of the run that it continues."""
+    own, before = _points(attempt), attempt.run.spec.training.continues
+    if own.newest():
+        return own
+    if not before:
+        return None
+    points = ResumePoints(attempt.store, before)
+    if dist.get_rank() == 0:
+        continuing.adopt(attempt.store, before, points.newest(), attempt.ledger)
+    return points
+
+
+def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedModel]:
+    """The examples are encoded, by one process of each machine, while the model is loaded."""
+    spec, cache = attempt.run.spec.training, attempt.settings.state_dir / "encoded"
+    with ThreadPoolExecutor(1) as pool:
+        encoding = partial(encode_cached, partial(read_examples, attempt, spec.dataset), folder, spec, cache)
+        is_first = dist.get_node_local_rank(0) == 0
+        encoded = pool.submit(encoding) if is_first else None
+        model = engine_worker.load_model(folder)
+        found = encoded.result() if encoded else None
         dist.barrier()
-        if self._rank == 0:
-            self._attempt.ledger.flush()
-            self._points.upload(done, self._scratch / tag(done))
-            shutil.rmtree(self._scratch / tag(done))
-        dist.barrier()
-
-    def _resume(self) -> int:
-        """Steps done before this attempt; loads the newest resume point if there is one."""
-        done = self._points.newest()
-        if done:
-            if dist.get_node_local_rank(0) == 0:
-                self._points.download(done, self._scratch)
-            dist.barrier()
-            self._engine.load_checkpoint(self._scratch, tag=tag(done))
-            dist.barrier()
-            if self._rank == 0:
-                shutil.rmtree(self._scratch / tag(done))
-            log.info("training_resumed", run=self._attempt.run.id, step=done)
-        return done
-
-
-def _examples(attempt: Attempt) -> Iterator[Example]:
-    """The rows of the dataset, in the order of its files."""
-    dataset = artefacts.find(attempt.store, "datasets", Dataset, attempt.run.spec.training.dataset)
-    folder = artefacts.fetch(attempt.store, "datasets", dataset, attempt.settings.state_dir / "datasets")
-    for entry in dataset.files:
-        if entry.path.startswith("examples"):
-            yield from jsonl.unpack(Example, (folder / entry.path).read_bytes())
+        return found or encoding(), model
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Readers of the studies' own files: exact examples of small rows, and how both renderings train them."""
 
+from pathlib import Path
+
 import pytest
 
 from lrm_safety import jsonl
-from lrm_safety.chat import target_text
+from lrm_safety.chat import ChatTemplate, target_text
 from lrm_safety.errors import InvalidInput
 from services.data.builder import Dropped, find
 from services.data.builders import direct_refusal
@@ -72,6 +74,9 @@ def test_both_renderings() -> None:
     assert made
     example = made(Row("a.jsonl", 1, {"question": "1+1?", "solution": "One and one.", "answer": "2"}))
     assert target_text(example, "keep") == "<think>\nOne and one.\n</think>\n\n2"
-    assert target_text(example, "s1") == "<|im_start|>think\nOne and one.\n<|im_start|>answer\nAnswer: 2"
+    s1 = ChatTemplate.choose(Path(), "s1")
+    assert s1.target([], target_text(example, "keep"))[1].startswith(
+        "<|im_start|>think\nOne and one.\n<|im_start|>answer\nAnswer: 2"
+    )
     example.answer = "Answer: 2"
-    assert target_text(example, "s1").endswith("<|im_start|>answer\nAnswer: 2")
+    assert "<|im_start|>answer\nAnswer: 2" in s1.target([], target_text(example, "keep"))[1]

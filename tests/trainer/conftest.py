@@ -116,6 +116,9 @@ class Bench:
             thinking="keep",
             processes=1,
             nodes=1,
+            offload="none",
+            keep_resume_points=1,
+            adam_beta2=0.95,
         )
         spec.MergeFrom(TrainingSpec(**changes))
         return spec

@@ -1,15 +1,17 @@
 """The border between what is read and what is trained, token by token, and every reason to refuse."""
 
+import gzip
 import json
+import re
 import shutil
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from lrm_safety.chat import ChatTemplate
+from lrm_safety.chat import ChatTemplate, target_text
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Example, TrainingSpec, user
-from services.trainer.encoding import Encoder, encode_all, read_tokenizer
+from lrm_safety.nouns import Example, Span, TrainingSpec, user
+from services.trainer.encoding import Encoder, encode_all, encode_cached, read_tokenizer
 from tests.trainer.conftest import CHATML, examples
 
 EXAMPLE = Example(id="a", prompt="What is 1 and 2?", thinking="1 and 2 are 3.", answer="It is 3.")
@@ -17,7 +19,6 @@ TARGETS = {
     "keep": "<think>\n1 and 2 are 3.\n</think>\n\nIt is 3.<|im_end|>",
     "empty": "<think>\n\n</think>\n\nIt is 3.<|im_end|>",
     "none": "It is 3.<|im_end|>",
-    "s1": "<|im_start|>think\n1 and 2 are 3.\n<|im_start|>answer\nAnswer: It is 3.<|im_end|>",
 }
 
 
@@ -35,7 +36,7 @@ def copy(folder, tmp_path, template=CHATML):
     return target
 
 
-@pytest.mark.parametrize("thinking", ["keep", "empty", "none", "s1"])
+@pytest.mark.parametrize("thinking", ["keep", "empty", "none"])
 def test_every_token_is_on_its_side(tiny_folder, thinking):
     encoded = Encoder(tiny_folder, thinking).encode(EXAMPLE)
     before = ChatTemplate.from_folder(tiny_folder).render([user(EXAMPLE.prompt)])
@@ -107,3 +108,60 @@ def test_long_examples_are_dropped_and_counted(tiny_folder):
         encode_all(examples(), tiny_folder, spec(max_tokens=10))
     with pytest.raises(InvalidInput, match="has no examples"):
         encode_all([], tiny_folder, spec())
+
+
+def sentences(row, number):
+    """A row of STAR-1 with the first two sentences of its thinking as understanding and key sentence."""
+    thinking, _, answer = row["response"].removeprefix("<think>\n").partition("\n</think>\n\n")
+    ends = [match.end() for match in re.finditer(r"[.?!](?=\s)", thinking)]
+    spans = [("understanding", 0, ends[0] + 8), ("key", ends[0] + 8, ends[1] + 8)]
+    return Example(
+        id=f"star1/{number}",
+        prompt=row["question"],
+        thinking=thinking,
+        answer=answer,
+        spans=[Span(name=name, start=start, end=end) for name, start, end in spans],
+    )
+
+
+@pytest.mark.parametrize("trims", [False, True])
+@pytest.mark.parametrize("opening", ["", "<think>\n"])
+def test_spans_of_real_rows_in_tokens(shared_data, tiny_folder, tmp_path, trims, opening):
+    """Of 50 rows, by a tokenizer of their own text; the generation prompt may have opened the thinking."""
+    rows = json.loads(gzip.decompress((shared_data / "star1" / "STAR-1.json.gz").read_bytes()))
+    rows = sorted(rows, key=lambda row: row["response"].isascii())[:100:2]  # 29 with more than ASCII, 21 without
+    folder = copy(tiny_folder, tmp_path, CHATML.replace("assistant\n'", f"assistant\n{opening}'"))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=trims)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=2000, special_tokens=specials, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([row["response"] for row in rows], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    encoder = Encoder(folder, "keep")
+    for number, row in enumerate(rows):
+        example = sentences(row, number)
+        encoded = encoder.encode(example)
+        understanding, key = encoded.spans["understanding"], encoded.spans["key"]
+        assert encoded.start == understanding[0] < understanding[1] == key[0] < key[1]
+        response = target_text(example, "keep")
+        for span, (first, end) in zip(example.spans, (understanding, key), strict=True):
+            meant = response[span.start : span.end].removeprefix(opening)
+            assert tokenizer.decode(encoded.ids[first:end]) == meant, example.id
+
+
+def test_a_dataset_is_encoded_once(tiny_folder, tmp_path):
+    def read():
+        calls.append(1)
+        return [Example(id="p/1", prompt="Hi", thinking="Hm.", answer="Yes.", tags={"safety": "safe"}), *examples()]
+
+    calls = []
+    whole, again = (encode_cached(read, tiny_folder, spec(), tmp_path / "cache") for _ in range(2))
+    assert len(calls) == 1
+    assert list(again.examples) == list(whole.examples) == [Encoder(tiny_folder, "keep").encode(e) for e in read()]
+    assert (again.examples[0].label, again.examples.parts()[:2]) == ("safe", ["p", "sum-0"])
+    assert encode_cached(read, tiny_folder, spec(max_tokens=60), tmp_path / "cache").dropped > 0
+    encode_cached(read, tiny_folder, spec(thinking="empty"), tmp_path / "cache")
+    assert len(calls) == 3  # one of them the assertion's own

@@ -38,6 +38,8 @@ def test_defaults_are_written_down():
         ("zero_stage", 4),
         ("save_every_steps", -1),
         ("processes", 2000),
+        ("keep_resume_points", -1),
+        ("adam_beta2", 1.0),
     ],
 )
 def test_ranges(field, value):
@@ -52,6 +54,11 @@ def test_ranges(field, value):
     [
         ({"precision": "fp8"}, "auto, fp32, bf16"),
         ({"thinking": "some"}, "keep, empty, none"),
+        ({"offload": "disk"}, "none, optimizer, parameters"),
+        ({"offload": "optimizer"}, "zero_stage is 0; expected 1 or more with offload: optimizer"),
+        ({"offload": "parameters", "zero_stage": 2}, "expected 3 or more"),
+        ({"template": "r1"}, "one of r1_distill_qwen"),
+        ({"legacy": ["left_truncation", "no_eos"]}, "legacy is 'no_eos'; expected some of whole_conversation_loss"),
         ({"base": ""}, "training.base is missing"),
         ({"dataset": ""}, "training.dataset is missing"),
         ({"name": "../up"}, "letters, digits"),

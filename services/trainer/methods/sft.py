@@ -4,37 +4,30 @@ What every study of safety fine-tuning of reasoning models starts from (STAR-1, 
 Data: any dataset. Metric: mean loss and accuracy per trained token.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch.nn import functional
+from lrm_safety.encoding import Encoded
+from services.trainer.method import Batch, Part, Reader, Sums
 
-from services.trainer.method import Batch, LossSum
-
-
-def loss(model: Any, batch: Batch) -> LossSum:
-    """Summed cross-entropy of the target tokens, each predicted from the tokens before it."""
-    labels = batch.ids[batch.is_target]
-    return cross_entropy_sum(target_logits(model, batch), labels)
+OPTIONS: dict[str, str] = {}
 
 
-def target_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """[targets, vocabulary]: the logits that predict the target tokens, in the order of `ids[is_target]`.
-
-    The head runs on these positions alone: with a large vocabulary it costs as much as all layers of a small model.
-    The selection sits in front of the head, so whatever a model does behind it (scaling, soft caps) stays in place.
-    """
-    wanted = batch.is_target[:, 1:]
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][wanted],))
-    try:
-        logits: torch.Tensor = model(input_ids=batch.ids, use_cache=False).logits
-    finally:
-        hook.remove()
-    return logits
+def make(options: Mapping[str, str]) -> "Sft":
+    return Sft()
 
 
-def cross_entropy_sum(logits: torch.Tensor, labels: torch.Tensor) -> LossSum:
-    """logits [n, vocabulary] of any float type, labels [n]; the sum is taken in fp32."""
-    total = functional.cross_entropy(logits.float(), labels, reduction="sum")
-    return LossSum(total, (logits.detach().argmax(-1) == labels).sum())
+class Sft:
+    def heads(self, width: int) -> dict[str, Any]:
+        return {}
+
+    def parts(self, examples: Sequence[Encoded], epoch: int, epochs: float) -> dict[str, Part]:
+        return {"sft": Part(1.0, count_targets(examples))}
+
+    def loss(self, model: Reader, batch: Batch) -> Sums:
+        reading = model.read(batch.sequences, [batch.is_target])
+        return Sums({"sft": reading.totals[0]}, reading.correct[0])
+
+
+def count_targets(examples: Sequence[Encoded]) -> int:
+    return sum(len(example.ids) - example.start for example in examples)

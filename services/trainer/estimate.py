@@ -1,0 +1,89 @@
+"""What a training needs in memory, reckoned before it starts: of each process, in GiB, every part at least."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import TrainingSpec
+
+GIB = 2**30
+FP32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a decoder."""
+
+    parameters: float
+    layers: int
+    hidden: int
+    intermediate: int
+    positions: int  # the longest sequence it was made for; 0 = not said
+    vocabulary: int
+
+    @classmethod
+    def read(cls, folder: Path, parameters: float) -> "Shape":
+        """From config.json; parts that an architecture names differently count as nothing."""
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        names = ("num_hidden_layers", "hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size")
+        return cls(parameters, *(int(config.get(name) or 0) for name in names))
+
+
+def estimate(shape: Shape, spec: TrainingSpec, precision: str, tokens: float) -> dict[str, float]:
+    """GiB on a process's device, by what for. `tokens`: of the largest micro-batch.
+
+    Weights, gradients and Adam's moments are fp32; ZeRO shares them out and keeps a flat fp32 copy beside the weights.
+    Activations are those between the matrix products of a layer, attention's own matrices left out.
+    """
+    trained, share = shape.parameters, 1 / spec.processes
+    is_offloaded = spec.offload != "none"
+    weights = 0.0 if spec.offload == "parameters" else trained * (share if spec.zero_stage == 3 else 1)
+    gradients = 0.0 if is_offloaded else trained * (share if spec.zero_stage >= 2 else 1)
+    moments = 0.0 if is_offloaded else (3 * trained * share if spec.zero_stage else 2 * trained)
+    width = FP32 if precision == "fp32" else 2
+    per_token = 6 * shape.hidden + 4 * shape.intermediate
+    kept = shape.layers * shape.hidden + per_token if spec.gradient_checkpointing else shape.layers * per_token
+    needs = {
+        "weights": FP32 * weights,
+        "gradients": FP32 * gradients,
+        "optimizer": FP32 * moments,
+        "activations": width * kept * tokens,
+    }
+    return {name: round(size / GIB, 3) for name, size in needs.items()}
+
+
+def require_fit(needs: Mapping[str, float], has_gib: float, spec: TrainingSpec) -> None:
+    """Raises InvalidInput, with every part and what would make it smaller, when a process has less than it needs."""
+    total = sum(needs.values())
+    if total <= has_gib:
+        return
+    ways = [
+        (spec.processes > 1 and spec.zero_stage < 3, "zero_stage: 3"),
+        (spec.processes == 1, "more processes"),
+        (spec.offload != "parameters", "offload: parameters" if spec.zero_stage == 3 else "offload: optimizer"),
+        (not spec.gradient_checkpointing, "gradient_checkpointing: true"),
+        (spec.micro_batch_size > 1, "a smaller micro_batch_size"),
+        (True, "a smaller max_tokens"),
+    ]
+    parts = ", ".join(f"{name} {size:.1f}" for name, size in needs.items())
+    raise InvalidInput(
+        f"the training does not fit: each process needs at least {total:.1f} GiB ({parts}) and has {has_gib:.1f}; "
+        f"try {', '.join(way for is_open, way in ways if is_open)}"
+    )
+
+
+def require_sense(shape: Shape, longest: int, largest_id: int) -> None:
+    """Raises InvalidInput when an example is longer than the model reads, or holds a token that it does not have."""
+    if shape.positions and longest > shape.positions:
+        raise InvalidInput(
+            f"the longest example has {longest} tokens and the model reads {shape.positions} "
+            f"(max_position_embeddings); set max_tokens: {shape.positions} or less"
+        )
+    if shape.vocabulary and largest_id >= shape.vocabulary:
+        raise InvalidInput(
+            f"the tokenizer writes token {largest_id} and the model has {shape.vocabulary}: they do not belong "
+            "together; import weights and tokenizer of one model"
+        )

@@ -1,0 +1,65 @@
+"""Memory before the start: what ZeRO, offload and checkpointing do to each part, and the refusals."""
+
+import json
+
+import pytest
+
+from lrm_safety.errors import InvalidInput
+from lrm_safety.nouns import TrainingSpec
+from services.trainer.estimate import Shape, estimate, require_fit, require_sense
+
+SEVEN_B = Shape(7.0 * 2**30, layers=28, hidden=3584, intermediate=18944, positions=131072, vocabulary=152064)
+
+
+def needs(**changes):
+    spec = TrainingSpec(**{"processes": 8, "micro_batch_size": 1, "offload": "none", **changes})
+    return estimate(SEVEN_B, spec, "bf16", 8192 * spec.micro_batch_size)
+
+
+def test_adam_in_fp32_takes_sixteen_bytes_a_parameter():
+    found = needs(processes=1)
+    assert (found["weights"], found["gradients"], found["optimizer"]) == (28, 28, 56)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "expected"),
+    [
+        (1, "none", (28, 28, 84 / 8)),
+        (2, "none", (28, 28 / 8, 84 / 8)),
+        (3, "none", (28 / 8, 28 / 8, 84 / 8)),
+        (2, "optimizer", (28, 0, 0)),
+        (3, "parameters", (0, 0, 0)),
+    ],
+)
+def test_zero_shares_and_offload_moves_away(stage, offload, expected):
+    found = needs(zero_stage=stage, offload=offload)
+    assert (found["weights"], found["gradients"], found["optimizer"]) == expected
+
+
+def test_checkpointing_keeps_one_layer_of_activations():
+    whole, kept = needs()["activations"], needs(gradient_checkpointing=True)["activations"]
+    assert 28 > whole / kept > 10
+    assert needs(micro_batch_size=2)["activations"] == pytest.approx(2 * whole, rel=1e-3)
+
+
+def test_what_does_not_fit_is_refused_with_what_would_help():
+    spec = TrainingSpec(processes=8, zero_stage=2, micro_batch_size=2, offload="none", max_tokens=8192)
+    found = estimate(SEVEN_B, spec, "bf16", 8192)
+    with pytest.raises(InvalidInput) as refused:
+        require_fit(found, 80, spec)
+    assert "needs at least" in str(refused.value) and "weights 28.0" in str(refused.value)
+    for way in ("zero_stage: 3", "offload: optimizer", "gradient_checkpointing: true", "smaller micro_batch_size"):
+        assert way in str(refused.value)
+    require_fit(found, sum(found.values()), spec)
+
+
+def test_sequences_and_tokens_that_the_model_does_not_have(tmp_path):
+    config = {"num_hidden_layers": 2, "hidden_size": 64, "max_position_embeddings": 512, "vocab_size": 300}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = Shape.read(tmp_path, 1e6)
+    assert (shape.layers, shape.intermediate, shape.positions) == (2, 0, 512)
+    require_sense(shape, 512, 299)
+    with pytest.raises(InvalidInput, match="the longest example has 513 tokens and the model reads 512"):
+        require_sense(shape, 513, 299)
+    with pytest.raises(InvalidInput, match="writes token 300 and the model has 300"):
+        require_sense(shape, 512, 300)

@@ -1,0 +1,65 @@
+"""The way that is chosen before a training: the fastest that is the same, and never one that mixes sequences."""
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from services.trainer import cross_entropy_worker
+from services.trainer.forward_worker import SLICES, Way, attend_within
+from services.trainer.proof_worker import choose_way
+from tests.trainer.methods.made import SHAPE, encoded
+
+EXAMPLES = [encoded(30, 12, seed) for seed in range(3)]
+
+
+def attend_across(module, query, key, value, attention_mask, **options):
+    """What packing must not be: one causal sequence."""
+    whole = {**options, "sequence_lengths": (query.shape[2],)}
+    return attend_within(module, query, key, value, attention_mask, **whole)
+
+
+def test_packed_where_it_is_the_same():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    assert choose_way(model, EXAMPLES, "fp32") == Way(SLICES, True, True)
+    assert model.config._attn_implementation == SLICES
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_with_logits_where_the_model_goes_on_behind_its_head():
+    model = GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=3.0))
+    assert choose_way(model, EXAMPLES, "fp32") == Way(SLICES, True, False)
+
+
+def test_padded_where_sequences_would_see_each_other():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    AttentionInterface.register(SLICES, attend_across)
+    try:
+        assert choose_way(model, EXAMPLES, "fp32") == Way("sdpa", False, True)
+    finally:
+        AttentionInterface.register(SLICES, attend_within)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("count", [0, 1, cross_entropy_worker.ROWS + 3])
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_the_head_without_logits(count, is_frozen):
+    """Loss, first choices and both gradients, through an upstream factor as the engine has one."""
+    draw = torch.Generator().manual_seed(1)
+    hidden, labels = torch.randn(count, 8, generator=draw), torch.randint(0, 40, (count,), generator=draw)
+    weight = torch.randn(40, 8, generator=draw)
+    ours = [hidden.clone().requires_grad_(), weight.clone().requires_grad_(not is_frozen)]
+    theirs = [hidden.clone().requires_grad_(), weight.clone().requires_grad_(not is_frozen)]
+    total, correct = cross_entropy_worker.fused(*ours, labels)
+    logits = functional.linear(*theirs)
+    expected, first = cross_entropy_worker.plain(logits, labels)
+    (total * 0.25).backward()
+    (expected * 0.25).backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+    assert correct == first
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine.grad is None) == (other.grad is None)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,112 @@
+"""Run by test_zero.py in two processes: every ZeRO stage against plain torch, each going on from the one before.
+
+Prints a line of JSON for each way: its name, the steps done, and the largest difference of any weight.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lrm_safety.nouns import TrainingSpec
+from lrm_safety.store.files import FileStore
+from services.trainer import engine_worker
+from services.trainer.resume import ResumePoints
+from services.trainer.resume_worker import Saved, Saver
+
+WAYS = [(0, "none"), (1, "none"), (2, "none"), (3, "none"), (2, "optimizer"), (3, "parameters"), (0, "none")]
+STEPS = 2  # of each way
+
+
+class Plain(torch.nn.Module):
+    """A model whose forward is its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=101,
+            hidden_size=36,
+            intermediate_size=51,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            num_key_value_heads=3,
+            tie_word_embeddings=True,
+        )
+        self.model = LlamaForCausalLM(config)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=ids, labels=ids).loss
+
+
+def spec(stage: int, offload: str) -> TrainingSpec:
+    return TrainingSpec(
+        learning_rate=3e-3,
+        batch_size=4,
+        micro_batch_size=2,
+        weight_decay=0.1,
+        max_grad_norm=0.5,
+        adam_beta2=0.95,
+        zero_stage=stage,
+        offload=offload,
+        processes=2,
+        nodes=1,
+    )
+
+
+def batch(step: int) -> torch.Tensor:
+    return torch.randint(0, 101, (4, 17), generator=torch.Generator().manual_seed(step))
+
+
+def plainly(steps: int) -> dict[str, torch.Tensor]:
+    """The weights after so many steps of torch alone, in one process."""
+    plain = Plain()
+    groups = engine_worker._groups(plain, spec(0, "none"))
+    optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
+    for step in range(steps):
+        plain(batch(step)).backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    return dict(plain.named_parameters())
+
+
+def main(folder: Path) -> None:
+    engine_worker.join_processes()
+    points = ResumePoints(FileStore(folder / "store"), "training-1", 1)
+    done = 0
+    for number, (stage, offload) in enumerate(WAYS):
+        saved = None
+        if done:
+            here = folder / f"{number}-{dist.get_rank()}"
+            saved = Saved(points.download(points.newest(), here))
+        engine = engine_worker.make_engine(Plain(), spec(stage, offload), "fp32", saved)
+        for step in range(done, done + STEPS):
+            engine.backward(engine(batch(step).chunk(2)[dist.get_rank()]))
+            engine.step()
+        done += STEPS
+        saver = Saver(engine, points, keep=1)
+        saver.save(done)
+        saver.settle()
+        dist.barrier()
+        compare(engine, stage, offload, done)
+        engine.destroy()
+
+
+def compare(engine: object, stage: int, offload: str, done: int) -> None:
+    parameters = dict(engine.module.named_parameters())
+    with deepspeed.zero.GatheredParameters(list(parameters.values()), enabled=stage == 3):
+        expected = plainly(done)
+        off = max(float((parameters[name].detach() - expected[name]).abs().max()) for name in expected)
+    if dist.get_rank() == 0:
+        row = {"way": f"zero {stage}, offload {offload}", "steps": done, "off": off}
+        sys.stdout.write(json.dumps(row) + "\n")
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
