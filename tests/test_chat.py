@@ -166,7 +166,8 @@ def test_families_write_the_published_formats(name, tmp_path):
     assert chat.end_of_turn == dict(chat.tokens)["eos_token"]
     spelled = chat.target([user("Hi")], RESPONSE)
     prompt = chat.render([user("Hi")])
-    assert split("".join(spelled).removeprefix(prompt), prompt_opened=chat.opens_thinking) == (
+    thinking, answer, state = split("".join(spelled).removeprefix(prompt), prompt_opened=chat.opens_thinking)
+    assert (thinking, answer.removeprefix("Answer: "), state) == (
         "Is it safe?",
         "Sorry, no." + chat.end_of_turn,
         "closed",

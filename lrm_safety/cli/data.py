@@ -105,7 +105,7 @@ def diff(before: Name, after: Annotated[str, typer.Argument(help="The later vers
         _datasets.show_difference(old, new, changes)
 
 
-def inspect(
+def inspect(  # noqa: PLR0913, PLR0917  (a parameter is a flag)
     dataset: Name,
     example: Annotated[str, typer.Argument(metavar="ID", help="Of the one example whose text you want to read.")],
     tokens: Annotated[

@@ -9,8 +9,8 @@ from lrm_safety import adoption, costs, jsonl, observe, outages, registry, servi
 from lrm_safety.clients import Clients
 from lrm_safety.errors import Conflict, InvalidInput, LrmError, NotFound
 from lrm_safety.nouns import (
-    BenchSpec,
     BenchmarkSpec,
+    BenchSpec,
     CheckGateRequest,
     CompareScorecardsRequest,
     CompareScorecardsResponse,
