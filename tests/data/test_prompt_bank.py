@@ -74,6 +74,7 @@ def test_the_seed_decides(bank) -> None:
     ("options", "says"),
     [
         ({"template_path": ""}, "`template_path` is missing"),
+        ({"template_path": "templates.yaml"}, "'templates.yaml' ends in no known format"),
         ({"seed": "one"}, "seed is 'one'; expected a whole number"),
         ({"count": "-1"}, "count is '-1'"),
         ({"behaviours": "7"}, "requests.jsonl has 6 rows; expected 7 behaviours"),
