@@ -116,5 +116,6 @@ def test_all_of_star1_has_spans(shared_data: Path) -> None:
         understanding, key = example.spans
         end_of_thinking = len("<think>\n") + len(example.thinking)
         assert 0 == understanding.start < understanding.end == key.start < key.end <= end_of_thinking
-        assert pieces(example)["key"].strip() in example.thinking
+        is_inside = pieces(example)["key"].strip() in example.thinking
+        assert is_inside, row["id"]
         assert example.tags["safety"] == "unsafe"
