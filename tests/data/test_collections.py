@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import registry
+from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
+from services.data.build import plan
 from services.data.collection import ORDER
 from services.data.source import FOLDER, BadRow, Row, each_row, open_source
 from tests.data import files
@@ -121,3 +123,23 @@ def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
         read("hex_phi", "hub:LLM-Tuning-Safety/HEx-PHI/category_1.csv", settings)
     with pytest.raises(InvalidInput, match="source beavertails has no option seed"):
         open_source(SourceSpec(source="beavertails", path="a", options={"seed": "1"}), settings)
+
+
+def test_the_recipe_of_all_of_them(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    """In the order of priority, each held to runs of its own length, every part read as it is published."""
+    spec = recipe.load_dataset(Path(__file__).resolve().parents[2] / "recipes" / "data" / "star1_collections.yaml")
+    assert [part.source.source for part in spec.parts] == [part.name for part in spec.parts] == list(ORDER)
+    own = spec.filters[0].options["n_of"].split(", ")
+    assert own == [f"{name}={n}" for name, n in ORDER.items() if n != 8]
+    for part in spec.parts:
+        file, content, _ = PUBLISHED[part.name]
+        path = tmp_path / part.source.path
+        path = path if path.suffix else path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.compress(path, content.replace("one", f"one of {part.name}").encode())
+    made = plan(spec, replace(settings, data_dir=tmp_path), store).carry_out(
+        files.Listener(), store, settings.state_dir / "data"
+    )
+    kept = {part.name: part.kept for part in made.parts}
+    assert [name for name, n in kept.items() if not n] == ["beavertails"], "its only request was MaliciousInstruct's"
+    assert {part.licence for part in made.parts} >= {"MIT", "CC-BY-NC-4.0", "ODC-BY", ""}
