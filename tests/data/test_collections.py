@@ -92,6 +92,7 @@ def test_a_folder_of_files_is_one_collection(tmp_path: Path, settings: Settings)
     (tmp_path / "tdc" / "test").mkdir()
     (tmp_path / "tdc" / "dev" / "behaviors.json").write_text('["one", 2, ["three"]]')
     (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["four"]')
+    (tmp_path / "tdc" / "README.md").write_text("not one of them")
     rows = read("tdc_red_teaming", tmp_path / "tdc", settings)
     assert [row.reason if isinstance(row, BadRow) else row.text("prompt") for row in rows] == [
         *("one", "2", "wrong type", "four")
@@ -116,6 +117,8 @@ def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
         read("beavertails", "", settings)
     with pytest.raises(NotFound, match="there is no file"):
         read("beavertails", "nowhere.jsonl", settings)
+    with pytest.raises(NotFound, match=r"has no file that ends in \.jsonl, \.json, \.csv"):
+        read("beavertails", Path(__file__).parent, settings)
     offline = replace(settings, hub_offline=True)
     with pytest.raises(Unavailable, match="PKU-Alignment/BeaverTails"):
         read("beavertails", "hub:PKU-Alignment/BeaverTails/train.jsonl", offline)
