@@ -33,9 +33,7 @@ def locate_files(path: str, data_dir: Path, endings: Collection[str]) -> list[Pa
         if place.is_dir():
             found = sorted(each for each in place.rglob("*") if each.is_file() and ending(each.name) in endings)
             if not found:
-                raise NotFound(
-                    f"the folder {place} has no file that ends in .{', .'.join(endings)}; fetch it again"
-                )
+                raise NotFound(f"the folder {place} has no file that ends in .{', .'.join(endings)}; fetch it again")
             return found
     return [locate(path, data_dir)]
 
