@@ -38,7 +38,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def write(dataset: Dataset, examples: Iterable[Example], form: str, folder: Path, thinking: str) -> list[Path]:
-    """Returns the files. `form`: one of FORMS; `thinking`: keep | empty | none.
+    """Returns the files. `form`: one of FORMS; `thinking`: one of chat.THINKING_MODES.
 
     Raises NotFound for another form, InvalidInput for another `thinking`, Conflict when the folder cannot be written,
     Exhausted when the disk is full. A file is there whole or not at all.
