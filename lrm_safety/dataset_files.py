@@ -5,6 +5,7 @@ The assistant's message is what a training here would train: think block and ans
 
 import errno
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -32,11 +33,12 @@ _SCHEMA = pa.schema(
         *((name, _TEXT) for name in _JSON),
     ]
 )
+_LICENCE = re.compile(r"[A-Za-z0-9.-]+")  # the form of an SPDX id
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def write(dataset: Dataset, examples: Iterable[Example], form: str, folder: Path, thinking: str) -> list[Path]:
-    """Returns the files. `form`: one of FORMS; `thinking`: keep | empty | none.
+    """Returns the files. `form`: one of FORMS; `thinking`: one of chat.THINKING_MODES.
 
     Raises NotFound for another form, InvalidInput for another `thinking`, Conflict when the folder cannot be written,
     Exhausted when the disk is full. A file is there whole or not at all.
@@ -57,7 +59,7 @@ def card(dataset: Dataset) -> str:
     """The dataset card of a Hugging Face folder: what is in it, from where, under which licences."""
     licences = sorted({part.licence or "unknown" for part in dataset.parts})
     head = {
-        "license": licences[0].lower() if len(licences) == 1 else "other",
+        "license": licences[0].lower() if len(licences) == 1 and _LICENCE.fullmatch(licences[0]) else "other",
         "pretty_name": dataset.name,
         "size_categories": [next((name for most, name in _SIZES if dataset.examples < most), "n>1M")],
         "tags": ["lrm-safety"],

@@ -61,6 +61,9 @@ def test_a_folder_for_load_dataset(tmp_path: Path) -> None:
     only = Dataset(name="one", examples=1, parts=PARTS[:1])
     card, _ = write(only, EXAMPLES[:1], "huggingface", tmp_path / "one", "keep")
     assert "\nlicense: mit\n" in card.read_text()
+    only.parts[0].licence = "a licence of its own"
+    card, _ = write(only, EXAMPLES[:1], "huggingface", tmp_path / "one", "keep")
+    assert "\nlicense: other\n" in card.read_text() and "| a licence of its own |" in card.read_text()
 
 
 def test_what_goes_wrong_leaves_no_half_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from lrm_safety import dataset_files
 from lrm_safety import recipe as recipes
+from lrm_safety.chat import THINKING_MODES
 from lrm_safety.cli import _datasets
 from lrm_safety.cli._live import LiveStages
 from lrm_safety.cli._output import AsJson, console, print_json, print_table
@@ -30,7 +31,7 @@ from lrm_safety.settings import Settings
 COUNT_S = 1800.0  # for work that reads every example
 Name = Annotated[str, typer.Argument(help="name (the newest), or name@digest")]
 Tokenizer = Annotated[str, typer.Option(help="A checkpoint whose tokenizer counts; default: the build's.")]
-Thinking = Annotated[str, typer.Option(help="How thinking is trained: keep, empty or none.")]
+Thinking = Annotated[str, typer.Option(help=f"How thinking is trained: {', '.join(THINKING_MODES)}.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
 from services.data import files
-from services.data.source import FOLDER, BadRow, Numbered, Read, Row, Source, reader_of
+from services.data.source import FOLDER, FORMATS, BadRow, Numbered, Read, Row, Source, reader_of
 
 # STAR-1 (arXiv 2504.01903) reads them in this order, and what an earlier one has counts against the later; the number
 # is the length, in words, of the runs that no two questions of one collection may share.
@@ -45,6 +45,7 @@ ORDER = {
     "wildjailbreak": 5,
 }
 HUB = "hub:"
+_BARE = ("json", "csv", "txt")
 _TEXT = "text"  # the field of files that hold nothing but texts
 
 
@@ -81,7 +82,7 @@ class Collection:
         return source
 
     def _disk(self, spec: SourceSpec, settings: Settings, question: str) -> Source:
-        paths = files.locate_files(spec.path, settings.data_dir)
+        paths = files.locate_files(spec.path, settings.data_dir, FORMATS if question else _BARE)
         reads = [_read_texts if not question else reader_of(path.name) for path in paths]
         digest = hashlib.sha256("".join(map(files.sha256, paths)).encode()).hexdigest()
         return Source(spec.path, digest, "", lambda: _chained(paths, reads))
@@ -123,11 +124,10 @@ def _read_texts(path: Path) -> Numbered:
 
 
 def _texts(path: Path) -> Iterator[Any]:
-    ending = path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
     with files.open_text(path) as file:
-        if ending == "json":
+        if files.ending(path.name) == "json":
             yield from _json_texts(path, file.read())
-        elif ending == "csv":
+        elif files.ending(path.name) == "csv":
             yield from (values[0] for values in csv.reader(file) if values)
         else:
             yield from (line for line in file if line.strip())

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
@@ -27,12 +27,21 @@ def locate(path: str, data_dir: Path) -> Path:
     raise NotFound(f"there is no file {looked}; mend the path, or set LRM_DATA to the folder of data files")
 
 
-def locate_files(path: str, data_dir: Path) -> list[Path]:
-    """As `locate`; of a folder, every file in and under it, by name."""
+def locate_files(path: str, data_dir: Path, endings: Collection[str]) -> list[Path]:
+    """As `locate`; of a folder, every file in and under it that ends so (or so and .gz or .zst), by name."""
     for place in _places(path, data_dir):
-        if place.is_dir() and (found := sorted(each for each in place.rglob("*") if each.is_file())):
+        if place.is_dir():
+            found = sorted(each for each in place.rglob("*") if each.is_file() and ending(each.name) in endings)
+            if not found:
+                raise NotFound(f"the folder {place} has no file that ends in .{', .'.join(endings)}; fetch it again")
             return found
     return [locate(path, data_dir)]
+
+
+def ending(name: str) -> str:
+    """Of a file's name, without the dot; a .gz or .zst behind it does not count."""
+    path = Path(name)
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.removeprefix(".")
 
 
 def _places(path: str, data_dir: Path) -> list[Path]:

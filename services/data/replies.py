@@ -16,9 +16,11 @@ def read_json(reply: str) -> Any:
     reply = reply.strip()
     fenced = _FENCED.fullmatch(reply)
     try:
-        return json.loads(fenced[1] if fenced else reply, object_pairs_hook=_once)
+        found = json.loads(fenced[1] if fenced else reply, object_pairs_hook=_once)
+        json.dumps(found, ensure_ascii=False).encode()  # fails where an escape names half a character
     except (ValueError, RecursionError):
         raise unparsed() from None
+    return found
 
 
 def read_object(reply: str, names: Sequence[str]) -> dict[str, Any]:

@@ -124,9 +124,8 @@ def from_file(spec: SourceSpec, settings: Settings, read: Read) -> Source:
 
 
 def format_of(name: str) -> str:
-    """The format that a file's ending names, a .gz or .zst behind it left aside; "" for one that nobody reads."""
-    path = Path(name)
-    return FORMATS.get((path.with_suffix("") if path.suffix in files.COMPRESSED else path).suffix.removeprefix("."), "")
+    """The format that a file's ending names; "" for one that nobody reads."""
+    return FORMATS.get(files.ending(name), "")
 
 
 def reader_of(name: str) -> Read:

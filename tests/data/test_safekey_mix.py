@@ -97,6 +97,12 @@ def test_thinking_without_a_key_sentence(thinking: str) -> None:
         safekey_mix.write(row, scripted_ask())
 
 
+@pytest.mark.parametrize(("understanding", "key"), [(5, 5), (5, 4), (5, 10)])
+def test_spans_are_in_order_and_inside_the_thinking(understanding: int, key: int) -> None:
+    with pytest.raises(Dropped, match=r"^spans out of order$"):
+        safekey_mix._spans(Example(thinking="Hm. Hmm.", answer="A."), understanding, key)
+
+
 def test_an_unknown_annotator() -> None:
     with pytest.raises(InvalidInput, match="annotator is 'mine'; expected rules or grader"):
         safekey_mix.write(Row("a", 1, ROW), scripted_ask(options={"annotator": "mine"}))
@@ -110,5 +116,6 @@ def test_all_of_star1_has_spans(shared_data: Path) -> None:
         understanding, key = example.spans
         end_of_thinking = len("<think>\n") + len(example.thinking)
         assert 0 == understanding.start < understanding.end == key.start < key.end <= end_of_thinking
-        assert pieces(example)["key"].strip() in example.thinking
+        is_inside = pieces(example)["key"].strip() in example.thinking
+        assert is_inside, row["id"]
         assert example.tags["safety"] == "unsafe"

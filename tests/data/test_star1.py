@@ -165,6 +165,7 @@ def test_benign_row() -> None:
         (["How do I pick a name?"], ("grader not understood", "unparsed")),
         (['{"request": ""}'], ("grader not understood", "unparsed")),
         (['{"request": ["How?"]}'], ("grader not understood", "unparsed")),
+        (['{"request": "How \\ud800?"}'], ("grader not understood", "unparsed")),
         (['{"request": "how do I  PICK a lock?"}'], ("request unchanged", "")),
         (['{"request": "Why?"}', BEST_TWIN.replace("5}", "0}")], ("grader not understood", "unparsed")),
         (['{"request": "Why?"}', BEST_TWIN.replace("5}", "6}")], ("grader not understood", "unparsed")),

@@ -22,6 +22,7 @@ from lrm_safety.nouns import (
     WatchRunRequest,
 )
 from lrm_safety.store import ObjectStore
+from services.bench import service as bench_service
 from services.data import embedding, service
 from services.data.builders import star1
 from services.data.reading import read_examples
@@ -57,6 +58,7 @@ def models(serve: Callable, clients: Clients, shared_data: Path, scripted_engine
     scripted_engine.reply = reply
     serve("inference", inference_service.register)
     serve("data", service.register)
+    serve("bench", bench_service.register)
     for name in ("writer", "grader"):
         rpc(clients.inference.Deploy, DeployRequest(name=name, url=scripted_engine.url, model=scripted_engine.model))
 
@@ -70,10 +72,11 @@ def test_from_raw_collections_to_safekeys_mix(models: None, clients: Clients, st
         made = artefacts.find(store, "datasets", Dataset, last.result)
         return made, {example.id: example for example in read_examples(store, made)}
 
-    questions, _ = built(recipe.load_dataset(RECIPES / "star1_questions.yaml"))
+    spec = recipe.load_dataset(RECIPES / "star1_questions.yaml")
+    spec.filters[-1].options["benchmarks"] = "strongreject"  # fewer sentences to embed
+    questions, _ = built(spec)
     check_questions(questions)
-    spec = recipe.load_dataset(RECIPES / "star1_written.yaml")
-    written, harmful = built(spec)
+    written, harmful = built(recipe.load_dataset(RECIPES / "star1_written.yaml"))
     check_written(questions, written, list(harmful.values()))
     twins, benign = built(recipe.load_dataset(RECIPES / "star1_benign.yaml"))
     assert twins.examples + sum(twins.parts[0].dropped.values()) == written.examples
@@ -103,9 +106,11 @@ def check_questions(made: Dataset) -> None:
     for step in made.funnel:
         dropped.update(step.dropped)
     assert set(dropped) == {
-        *("n-gram in reference", "n-gram came before", "TF-IDF near reference", "TF-IDF near prompt before"),
-        *("embedding near reference", "embedding near prompt before"),
+        *("n-gram came before", "TF-IDF near prompt before", "embedding near prompt before"),
+        *("n-gram in benchmark", "meaning in benchmark"),
     }
+    (test,) = [each for each in made.overlaps if each.benchmark == "strongreject"]
+    assert test.dropped and not test.shared
 
 
 def check_written(questions: Dataset, made: Dataset, examples: list[Example]) -> None:

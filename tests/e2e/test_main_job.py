@@ -148,7 +148,7 @@ def bench_runs(store: ObjectStore) -> list[Run]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     machine: dict[str, str], tmp_path: Path
 ) -> None:

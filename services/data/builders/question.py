@@ -14,6 +14,7 @@ OPTIONS = {
     "source": "the tag `source` of every row; default: the row's own, else where it is from",
     "tags": "more fields to keep as tags, separated by commas",
 }
+PARTS = ("builders/star1_file.py",)
 
 
 def build(row: Row, options: Mapping[str, str]) -> Example:

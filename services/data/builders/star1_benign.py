@@ -17,7 +17,7 @@ from services.data.source import Row
 
 OPTIONS = {"tags": "more fields to keep as tags, separated by commas"}
 ASKS = ("writer", "grader")
-PARTS = ("distilling.py", "quoting.py", "replies.py")
+PARTS = ("distilling.py", "quoting.py", "replies.py", "builders/star1_file.py")
 SOURCE = "benign_rewrite"
 BEST = {"content_safety": 5, "thinking_quality": 5, "compliance": 5}
 WRITING = Sampling(temperature=0.6, top_p=0.7, max_tokens=8000)

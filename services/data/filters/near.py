@@ -4,7 +4,7 @@ Two prompts are near when the signatures of their runs of 5 letters agree in `th
 the share of runs that they have in common (Jaccard) with a standard error of 4 points at 0.8. Candidates come from 32
 bands of 4 places: of pairs at 0.6 they miss 1 in 100, at 0.8 none in a million. Letter case and punctuation do
 not count.
-Memory: about 1.3 KB a prompt that stays.
+Memory: about 3.5 KB a prompt that stays.
 """
 
 from collections.abc import Sequence

@@ -102,7 +102,11 @@ def balanced_pairs(first: int, second: int, chance: random.Random) -> Iterator[t
 
 
 def _open(path: str, reader: str, settings: Settings) -> Source:
-    reader = reader or source.format_of(path) or "jsonl"
+    reader = reader or source.format_of(path)
+    if not reader:
+        raise InvalidInput(
+            f"source prompt_bank: {path!r} ends in no known format; expected .jsonl, .json, .csv, .parquet"
+        )
     return source.open_source(SourceSpec(source=reader, path=path), settings)
 
 
