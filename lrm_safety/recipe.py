@@ -82,7 +82,10 @@ def _change(tree: Any, change: str) -> None:
         tree = tree.setdefault(name, {}) if isinstance(tree, dict) else None
     if not equals or not isinstance(tree, dict):
         raise InvalidInput(f"--set {change!r}: expected section.key=value, such as training.epochs=3")
-    tree[key] = yaml.safe_load(value)
+    try:
+        tree[key] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InvalidInput(f"--set {change!r}: {value!r} is not YAML") from None
 
 
 def read_yaml(path: Path) -> Any:

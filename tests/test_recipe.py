@@ -93,6 +93,8 @@ def test_a_value_can_be_set_from_outside(tmp_path: Path) -> None:
     for change in ("training.epochs", "model.name=x"):
         with pytest.raises(InvalidInput, match=r"expected section\.key=value"):
             recipe.load(path, [change])
+    with pytest.raises(InvalidInput, match="is not YAML"):
+        recipe.load(path, ["training.legacy=[a"])
     with pytest.raises(InvalidInput, match="unknown key 'epoch'"):
         recipe.load(path, ["training.epoch=3"])
 

@@ -30,7 +30,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_(
-    kind: Annotated[str, typer.Option(help="dataset, import, training, bench or recipe.")] = "", json: AsJson = False
+    kind: Annotated[str, typer.Option(help="dataset, import, training, analysis, bench or recipe.")] = "",
+    json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
     with connected(Settings.from_env()) as clients:

@@ -295,9 +295,9 @@ class TrainingMetrics(google.protobuf.message.Message):
     tokens_per_s: builtins.float
     grad_norm: builtins.float
     mfu: builtins.float
-    """6 x parameters x tokens/s, over what the devices multiply at; 0 = not measured"""
+    """(4 x parameters + 2 x trained ones) x tokens/s over the peak of all devices; 0 = not measured"""
     memory_gib: builtins.float
-    """highest so far of any process: of its GPU, else of its own"""
+    """highest so far of the first process: on its GPU, else its own"""
     @property
     def terms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """the method's, each a mean over what it counts"""

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from lrm_safety import observe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingSpec
+from services.trainer import lora_worker
 from services.trainer.forward_worker import Forward, Way, output_head
 from services.trainer.ledger import Ledger
 from services.trainer.method import Batch, Objective
@@ -32,7 +33,9 @@ class Trained(torch.nn.Module):
 
     def __init__(self, model: PreTrainedModel, objective: Objective, way: Way, spec: TrainingSpec) -> None:
         super().__init__()
+        adapted = lora_worker.adapt(model, spec.lora, spec.seed) if spec.HasField("lora") else None
         self.model, self.way, self._objective = model, way, objective
+        self._adapted = (adapted,)  # in a tuple, or its parameters would have a second name
         torch.manual_seed(spec.seed)
         self.heads = torch.nn.ModuleDict(objective.heads(_width(model)))
 
@@ -42,6 +45,10 @@ class Trained(torch.nn.Module):
         terms = torch.stack([sums.terms[name] for name in batch.parts])
         scale = terms.new_tensor([part.weight / part.count for part in batch.parts.values()])
         return (terms * scale).sum(), torch.cat([terms.detach(), sums.correct[None]])
+
+    def exported(self) -> PreTrainedModel:
+        """The plain model, with LoRA's updates merged into it: there is no training it further."""
+        return lora_worker.merge(self._adapted[0]) if self._adapted[0] else self.model
 
 
 def join_processes() -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lrm_safety.chat import ChatTemplate
 from lrm_safety.errors import Corrupt
+from lrm_safety.store import ObjectStore
 
 SMOKE_TOKENS = 8
 TOKENIZER_FILES = (
@@ -72,6 +74,13 @@ def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:
         raise Corrupt(f"the written checkpoint cannot generate: {error}; mend its generation_config.json") from error
     if made.shape[1] <= ids.shape[1]:
         raise Corrupt("the written checkpoint generates nothing; look at its generation_config.json")
+
+
+def write_heads(store: ObjectStore, run: str, heads: torch.nn.ModuleDict) -> None:
+    """What a method trained beside the model goes beside the run: servers read every safetensors file of a folder."""
+    if len(heads):
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in heads.state_dict().items()}
+        store.write(f"runs/{run}/heads.safetensors", save(state))
 
 
 def count_parameters(folder: Path) -> float:

@@ -89,6 +89,7 @@ def resolve(spec: TrainingSpec) -> TrainingSpec:
     if done.batch_size % (done.micro_batch_size * done.processes):
         allowed = f"a multiple of micro_batch_size x processes = {done.micro_batch_size} x {done.processes}"
         raise _refusal("batch_size", done.batch_size, allowed)
+    _check_lora_and_turns(done)
     return done
 
 
@@ -110,6 +111,16 @@ def resolve_analysis(spec: AnalysisSpec) -> AnalysisSpec:
 def check_name(name: str, field: str) -> None:
     if not NAME.fullmatch(name):
         raise InvalidInput(f"{field} is {name!r}; expected 1 to 63 letters, digits, '.', '_' or '-', not '._-' first")
+
+
+def _check_lora_and_turns(spec: TrainingSpec) -> None:
+    if spec.HasField("lora") and not 1 <= spec.lora.rank <= 1024:
+        raise _refusal("lora.rank", spec.lora.rank, "1 to 1024")
+    if not 0 <= spec.lora.dropout < 1:
+        raise _refusal("lora.dropout", spec.lora.dropout, "0 to 1, below 1")
+    for turn in spec.turns:
+        if turn.steps < 1:
+            raise _refusal(f"turns: steps of {turn.part}", turn.steps, "1 or more")
 
 
 def _micro_batch(spec: TrainingSpec) -> int:

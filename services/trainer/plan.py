@@ -108,8 +108,6 @@ class Plan:
 def _groups(parts: Sequence[str], spec: TrainingSpec) -> list[Group]:
     groups, at = [], 0
     for turn in spec.turns:
-        if turn.steps < 1:
-            raise InvalidInput(f"training.turns: steps of the part {turn.part!r} is {turn.steps}; expected 1 or more")
         members = [index for index, part in enumerate(parts) if part == turn.part]
         if not members:
             raise InvalidInput(

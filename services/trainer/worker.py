@@ -122,7 +122,7 @@ class Training:
         dist.barrier()
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
-        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.model
+        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
         ledger.progress("publishing", 0, 1, "checkpoints")
         export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
         export_worker.verify_folder(out, model, self._encoded[0].ids)
@@ -136,6 +136,7 @@ class Training:
         )
         size = export_worker.count_parameters(out)
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
+        export_worker.write_heads(self._attempt.store, self._attempt.run.id, self._engine.module.heads)
         ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
         self._points.clear()
         shutil.rmtree(_scratch(self._attempt), ignore_errors=True)

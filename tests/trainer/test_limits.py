@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import TrainingSpec
+from lrm_safety.nouns import Lora, TrainingSpec, Turn
 from services.trainer.limits import RANGES, resolve
 
 
@@ -65,6 +65,9 @@ def test_ranges(field, value):
         ({"name": ""}, "letters, digits"),
         ({"batch_size": 8, "micro_batch_size": 3}, "a multiple of"),
         ({"batch_size": 2, "processes": 4}, "a multiple of"),
+        ({"lora": Lora(alpha=8)}, r"training.lora.rank is 0; expected 1 to 1024"),
+        ({"lora": Lora(rank=8, dropout=1)}, "lora.dropout is 1.0"),
+        ({"turns": [Turn(part="safety")]}, "turns: steps of safety is 0; expected 1 or more"),
     ],
 )
 def test_choices_and_combinations(changes, says):

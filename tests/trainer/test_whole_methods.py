@@ -1,0 +1,57 @@
+"""The real worker with everything that a method may ask for at once: probes, spans, LoRA, stages that alternate."""
+
+import pytest
+from safetensors.torch import load, load_file
+
+from lrm_safety import artefacts
+from lrm_safety.chat import target_text
+from lrm_safety.nouns import Checkpoint, Example, Lora, Span, Turn
+from tests.trainer.conftest import publish_examples
+
+
+def rows() -> list[Example]:
+    """Refusals whose first sentence restates the request, and sums."""
+    found = []
+    for number in range(8):
+        thinking = f"They ask for thing {number}. It would do harm. So I refuse."
+        one = Example(id=f"safety/{number}", prompt=f"Do thing {number}!", thinking=thinking, answer="I can't.")
+        start = target_text(one, "keep").index(" It would")
+        one.spans.extend([Span(name="understanding", end=start), Span(name="key", start=start, end=start + 18)])
+        one.tags["safety"] = "safe" if number % 2 else "unsafe"
+        found.append(one)
+        sums = f"{number} and {number} are {2 * number}."
+        found.append(
+            Example(id=f"maths/{number}", prompt=f"What is {number} and {number}?", thinking=sums, answer="Done.")
+        )
+    return found
+
+
+@pytest.mark.slow
+def test_safekey_with_lora_in_turns(bench, tmp_path):
+    bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
+    spec = bench.spec(
+        method="safekey",
+        options={"last_epochs": "1"},
+        lora=Lora(rank=4, dropout=0.1),
+        turns=[Turn(part="safety", steps=1), Turn(part="maths", steps=1)],
+        epochs=3,
+    )
+    ledger, code, output = bench.train(spec)
+    assert code == 0, output
+    terms = [sorted(row.terms) for row in ledger.read_metrics()]
+    assert terms == [[], [], [], [], ["head", "key", "sft"], []]  # in the last epoch, where there are spans
+    folders = [
+        artefacts.fetch(bench.store, "checkpoints", checkpoint, tmp_path)
+        for checkpoint in (artefacts.find(bench.store, "checkpoints", Checkpoint, bench.base), ledger.read_result())
+    ]
+    before, after = (load_file(folder / "model.safetensors") for folder in folders)
+    assert before.keys() == after.keys()
+    changed = {name.split(".")[-2] for name in before if not before[name].equal(after[name])}
+    assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    heads = load(bench.store.read(f"runs/{ledger.run}/heads.safetensors"))
+    assert {name: tuple(tensor.shape) for name, tensor in heads.items()} == {
+        "understanding.weight": (1, 64),
+        "understanding.bias": (1,),
+        "request_and_understanding.weight": (1, 64),
+        "request_and_understanding.bias": (1,),
+    }
