@@ -144,7 +144,7 @@ def _repeated(said: Sequence[str], kind: float, other: str) -> str:
 
 
 def _measure(name: str, rows: int, send: Connection) -> None:
-    sift = USUAL[name] if name in USUAL else _ours(list(STEPS) if name == "funnel" else [name])
+    sift = USUAL[name] if name in USUAL else ours(list(STEPS) if name == "funnel" else [name])
     texts = questions(rows)
     waited = np.zeros(2)
 
@@ -169,7 +169,7 @@ def _clocks() -> NDArray[np.float64]:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def _ours(names: Sequence[str]) -> Sift:
+def ours(names: Sequence[str]) -> Sift:
     filters = [prepare(FilterSpec(filter=name, options=STEPS[name]), Settings())[0] for name in names]
 
     def sift(blocks: Blocks) -> int:

@@ -14,6 +14,9 @@ class Seen:
     def __init__(self) -> None:
         self._arrays: list[Hashes] = []  # each sorted, and more than twice as long as the next
 
+    def __bool__(self) -> bool:
+        return bool(self._arrays)
+
     def add(self, hashes: Iterable[int]) -> None:
         new = np.array(sorted(set(hashes)), np.uint64)
         while self._arrays and len(self._arrays[-1]) <= 2 * len(new):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as examples_of
 from hypothesis import strategies as st
 
+from benchmarks import data_filters
 from lrm_safety.nouns import Example, FilterSpec
 from lrm_safety.settings import Settings
 from services.data import embedding
@@ -215,3 +216,11 @@ def test_embedding_finds_a_paraphrase(embedder: None, tmp_path: Path) -> None:
     ]
     found = filtered(texts, [1], "embedding", path=path, threshold=0.7)
     assert found == ["embedding near reference", "", "", "embedding near prompt before"]
+
+
+def test_the_benchmark_does_the_same_work_both_ways() -> None:
+    made = list(data_filters.questions(1500))
+    assert made == list(data_filters.questions(1500))
+    for name in ("exact", "ngram"):
+        ours, usual = data_filters.ours([name]), data_filters.USUAL[f"{name} (usual)"]
+        assert ours(blocks(made, [512, 512])) == usual(blocks(made, [])) < 1450

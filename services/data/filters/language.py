@@ -1,7 +1,7 @@
 """Drops prompts in another language than those that are wanted, as py3langid sees it (langid.py, Lui and Baldwin 2012).
 
-Short texts are hard: a prompt goes only when another language is at least `sure` likely. Of 4,000 English prompts of
-public benchmarks it drops about one in 500 at the default. 10,000 prompts a second.
+Short texts are hard: a prompt goes only when another language is at least `sure` likely. Of 4,202 English prompts of
+XSTest, AdvBench, StrongREJECT, JailbreakBench, GSM8K, MATH-500 and STAR-1 it drops 2 at the default.
 """
 
 from functools import cache

@@ -33,8 +33,10 @@ def prepare(context: FilterContext) -> Keep:
     known.add(each for text in reference.texts(context) for each in _hashes(text, n))
 
     def keep(examples: Sequence[Example]) -> list[str]:
-        in_reference = known.shares([_hashes(example.prompt, n) for example in examples])
-        reasons = [IN_REFERENCE if each else "" for each in in_reference]
+        reasons = [""] * len(examples)
+        if known:
+            in_reference = known.shares([_hashes(example.prompt, n) for example in examples])
+            reasons = [IN_REFERENCE if each else "" for each in in_reference]
         left = [place for place, reason in enumerate(reasons) if not reason]
         if among != reference.NONE:
             rows = [_own(examples[place], n, sizes, among == reference.PART) for place in left]
