@@ -120,6 +120,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(bench):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # seven processes come and go
 def test_any_rank_may_be_killed_at_any_step(tmp_path):
     """Resumed by as many processes the weights are those of a run that nothing disturbed; by another number the losses
     stay within 1 %."""
