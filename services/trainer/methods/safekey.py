@@ -79,7 +79,7 @@ class SafeKey:
         reading = model.read(batch.sequences, [batch.is_target, is_key] if sees_query else [batch.is_target])
         terms = {"sft": reading.totals[0]}
         if "key" in batch.parts:
-            terms["key"] = reading.totals[1] if sees_query else masked_key_sum(model, batch, reading.hidden)
+            terms["key"] = reading.totals[1] if sees_query else masked_key_sum(model, batch)
         if "head" in batch.parts:
             hidden = reading.hidden.detach() if self.detaches else reading.hidden
             terms["head"] = self.head_sum(model.heads, hidden, batch)
@@ -94,8 +94,8 @@ class SafeKey:
                 alone.append(hidden[start + example.spans[UNDERSTANDING][0] : end].mean(0))
                 both.append(hidden[start:end].mean(0))
                 labels.append(LABELS[example.label])
-        if not labels:
-            return hidden.sum() * 0.0
+        if not labels:  # the probes take part all the same: processes must agree on what has gradients
+            return sum((head(hidden[:1]).sum() for head in heads.values()), hidden.new_zeros(())) * 0.0
         wanted = hidden.new_tensor(labels)[:, None]
         pairs = (
             (self.theta, heads["understanding"], alone),
@@ -108,7 +108,7 @@ class SafeKey:
         return losses[0] + losses[1]
 
 
-def masked_key_sum(model: Reader, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
+def masked_key_sum(model: Reader, batch: Batch) -> torch.Tensor:
     """Cross-entropy of the key sentences where nothing of the request can be seen.
 
     A second pass over the response alone, at its own positions and only as far as the key sentence: tokens that nobody
@@ -119,8 +119,10 @@ def masked_key_sum(model: Reader, batch: Batch, hidden: torch.Tensor) -> torch.T
         for start, example in _starts(batch)
         if _has_key(example)
     ]
-    if not cuts:
-        return hidden.sum() * 0.0
+    if not cuts:  # a pass all the same: processes gather weights together
+        first = Sequences(batch.sequences.ids[:1], batch.sequences.positions[:1], (1,))
+        nothing: torch.Tensor = model.read(first, [torch.zeros_like(batch.is_target[:1])]).totals[0]
+        return nothing
     at = torch.cat([torch.arange(first, end) for first, end, _ in cuts]).to(batch.sequences.ids.device)
     masks = [torch.arange(first, end) >= end - _length(span) for first, end, span in cuts]
     sequences = Sequences(
