@@ -7,7 +7,7 @@
 # any layer.
 ARG BASE=docker.io/library/python:3.11-slim
 
-# What runs in the end of the base: no package managers, no perl, no documentation.
+# What runs in the end of the base: no package managers and nothing that only they load, no perl, no documentation.
 FROM ${BASE} AS root
 RUN dpkg --purge --force-all apt perl-base >/dev/null 2>&1; set -eu; \
     python="$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
@@ -16,6 +16,8 @@ RUN dpkg --purge --force-all apt perl-base >/dev/null 2>&1; set -eu; \
         /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* /usr/local/bin/2to3* /usr/bin/pip* \
         /usr/share/doc /usr/share/info /usr/share/zoneinfo/right /usr/share/zoneinfo/posix /usr/share/locale /usr/share/man /usr/share/perl* /usr/share/python-wheels \
         /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/perl* /usr/lib/*-linux-gnu/libapt* /usr/lib/apt \
+        /usr/lib/*-linux-gnu/libgnutls.* /usr/lib/*-linux-gnu/libp11-kit.* /usr/lib/*-linux-gnu/libunistring.* \
+        /usr/lib/*-linux-gnu/libhogweed.* /usr/lib/*-linux-gnu/libnettle.* /usr/lib/*-linux-gnu/libdb-5* \
         /var/cache /var/lib/apt /var/log /root/.cache; \
     find / -xdev -name __pycache__ -prune -exec rm -rf {} +; \
     mkdir -p -m 755 /var/cache /var/log /srv/lrm /data; \
@@ -62,7 +64,8 @@ COPY --from=wheel /build/dist /build/dist
 RUN python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --no-index /build/dist/*.whl
 # Of scipy the services use sparse matrices; the worker's transformers uses more of it.
 RUN cd /opt/lrm/lib/python3*/site-packages && rm -rf scipy.libs && \
-    find scipy -mindepth 1 -maxdepth 1 -type d ! -name _lib ! -name sparse -exec rm -rf {} +
+    find scipy -mindepth 1 -maxdepth 1 -type d ! -name _lib ! -name sparse -exec rm -rf {} + && \
+    rm -rf scipy/sparse/csgraph scipy/sparse/linalg
 
 # Compiled whole, but for what was written for other Pythons: torch alone takes ten seconds at every start otherwise.
 FROM worker-packages AS worker-environment

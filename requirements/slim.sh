@@ -4,7 +4,7 @@ set -eu
 cd "$1"/lib/python3*/site-packages
 
 # tests, headers, sources of compiled modules, stubs, symbols
-find . -type d \( -name tests -o -name SelfTest \) -path '*/*/*' -prune -exec rm -rf {} +
+find . -type d \( -name tests -o -name test_data -o -name SelfTest \) -path '*/*/*' -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h' \) -delete
 rm -rf pyarrow/include pyarrow/src numpy/_core/include numpy/_core/lib numpy/f2py numpy/random/lib
 find . -name '*.so*' -type f -not -path './*.libs/*' -exec strip --strip-unneeded {} +
@@ -16,6 +16,9 @@ for library in pyarrow/*.so.*.*.*; do
     short="${library%.*.*}"
     for name in "$short" "${short%.*}"; do ln -sf "$(basename "$library")" "$name"; done
 done
+
+# time zones: nothing here asks for one
+rm -rf tzdata/zoneinfo
 
 # zstandard's second backend, for interpreters without C extensions
 rm -f zstandard/_cffi.* zstandard/backend_cffi.py

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SERVICE = PROJECT["dependencies"]
 WORKER = SERVICE + PROJECT["optional-dependencies"]["worker"]
-LARGEST_SERVICE_IMAGE = 365e6
+LARGEST_SERVICE_IMAGE = 350e6
 IMAGE = f"localhost/lrm-safety:{PROJECT['version']}"
 
 
