@@ -204,6 +204,7 @@ def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path)
     plain = next(each for each in jsonl.unpack(Example, store.read(key)) if each.id == "plain/1")
     assert "Paris" in plain.answer
     assert plain.provenance.writer.startswith("small@") and not plain.instruction
+    assert lrm(env, "retire", "small").returncode == 0  # its place is wanted by the next engine
 
 
 def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
