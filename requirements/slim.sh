@@ -6,7 +6,7 @@ cd "$1"/lib/python3*/site-packages
 # tests, headers, sources of compiled modules, stubs, symbols
 find . -type d \( -name tests -o -name test_data -o -name SelfTest \) -path '*/*/*' -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h' \) -delete
-rm -rf pyarrow/include pyarrow/src numpy/_core/include numpy/_core/lib numpy/f2py numpy/random/lib
+rm -rf pyarrow/include pyarrow/src numpy/_core/include numpy/_core/lib numpy/random/lib
 find . -name '*.so*' -type f -not -path './*.libs/*' -exec strip --strip-unneeded {} +
 
 # Arrow: only Parquet files are read, from disk. Its library for Python comes under three names: one is enough.
