@@ -48,6 +48,8 @@ engine=$(buildah from --pull-never localhost/lrm-safety:"$VERSION")
 buildah copy -q "$engine" .venv-vllm/lib/python3.11/site-packages /opt/vllm >/dev/null
 buildah copy -q "$engine" "$(realpath /usr/lib/x86_64-linux-gnu/libnuma.so.1)" /usr/lib/x86_64-linux-gnu/libnuma.so.1 >/dev/null
 buildah config --user root --env PYTHONPATH=/opt/vllm --env PYTHONPYCACHEPREFIX= "$engine"
+# the service's cut of scipy: vLLM takes it for the whole, and does without where there is none
+buildah run --isolation oci --runtime runc "$engine" sh -c 'rm -rf /opt/lrm/lib/python3*/site-packages/scipy*'
 buildah run --isolation oci --runtime runc "$engine" python3 -m vllm.entrypoints.openai.api_server --help >/dev/null
 buildah commit -q --rm "$engine" localhost/engine:1 >/dev/null
 buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' | grep -e localhost -e library/python
