@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from lrm_safety.cli import app, bench
+from lrm_safety.cli import _output, app, bench
 from lrm_safety.clients import Clients
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Completion, Prompt
@@ -29,7 +29,7 @@ def _connected(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: 
         yield stage.clients
 
     monkeypatch.setattr(bench, "connected", connected)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(_output.console, "_width", 160)  # COLUMNS counts only before it is made
 
 
 def test_compare(stage: Stage, harm_file: Callable[[int], str]) -> None:  # noqa: F811

@@ -116,7 +116,8 @@ def test_what_is_at_stake_grows_with_each_step_and_is_nothing_after_a_resume_poi
     assert note("preparing", 1, 1) == note("training", 3, 0) == []
     assert note("training", 3, 0.5) == note("training", 4, 0.5) == [8 * 3 / 0.5]
     monkeypatch.setattr(stake, "EVERY_S", 0.0)
-    points.upload(4, tmp_path)
+    points.write_share(4, 0, {})
+    points.complete(4, processes=1, keep=1, is_given_up=lambda: False)
     assert note("training", 4, 0.5)[1:] == [0]
     assert note("training", 5, 0.5)[2:] == [8 * 1 / 0.5]
 
