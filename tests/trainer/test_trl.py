@@ -9,7 +9,7 @@ trl = pytest.importorskip("trl", reason="trl is of the dev extra")
 STEPS = 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loss_curve_is_trls(tmp_path):
     """Every step sees all rows, so that the order in which either draws them is of no account."""
     from datasets import Dataset

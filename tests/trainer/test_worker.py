@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(bench):
     assert list(bench.store.list(f"runs/{ledger.run}/resume/00000001/manifest.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)  # seven processes come and go
 def test_any_rank_may_be_killed_at_any_step(tmp_path):
     """Resumed by as many processes the weights are those of a run that nothing disturbed; by another number the losses

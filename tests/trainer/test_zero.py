@@ -12,7 +12,7 @@ from tests.trainer import zero_steps
 TOLERANCE = 2e-6  # of a weight, after 14 steps that move it by up to 3e-3 each
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_stage_takes_the_steps_of_plain_torch_and_goes_on_from_the_one_before(tmp_path):
     env = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", zero_steps.__name__]
