@@ -216,17 +216,12 @@ def test_the_cost_is_kept_too(script: Script, questions: Path, clients: Clients,
 
 
 def test_a_dead_engine_ends_the_build_and_what_is_finished_stays(
-    script: Script, questions: Path, clients: Clients, store: ObjectStore
+    script: Script, clients: Clients, tmp_path: Path
 ) -> None:
-    good, alive = script.answer, set()
-
-    def dies_after_ten(text: str) -> Completion:
-        if len(alive) < 10:
-            alive.add(text)
-            return good(text)
-        return Completion(error="HTTP 500")
-
-    script.answer = dies_after_ten
+    texts = [f"Question {n}?" for n in range(200)]  # so many that ten late answers cannot part 16 errors in a row
+    questions = files.jsonl(tmp_path / "many.jsonl", [{"id": n, "prompt": text} for n, text in enumerate(texts)])
+    good, alive = script.answer, set(texts[:10])
+    script.answer = lambda text: good(text) if text in alive else Completion(error="HTTP 500")
     run = ended(clients, ask(clients, spec(questions)))
     assert run.state == RunState.RUN_STATE_FAILED
     assert "the engine of base failed 16 times in a row" in run.error
