@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 from lrm_safety.clients import Clients, rpc
@@ -25,15 +25,17 @@ from lrm_safety.nouns import (
     JudgeSpec,
     ListPluginsRequest,
     Message,
+    Plugin,
     Prompt,
     Sampling,
     ScoreItem,
     ThinkState,
+    Usage,
     Verdict,
     Writer,
     reference,
 )
-from services.data.budget import Purse
+from services.data.budget import Purse, judged, written
 from services.data.dropping import Dropped
 from services.data.streams import Streams
 
@@ -72,11 +74,7 @@ class Asker:
         completion = self.send(Prompt(messages=messages, repeat=_spread(messages) + attempt), wanted)
         self.used.CopyFrom(wanted)
         self.used.seed = completion.seed
-        self.asked.questions += 1
-        self.asked.cached += completion.cached
-        if not completion.cached:
-            self.asked.prompt_tokens += completion.usage.prompt_tokens
-            self.asked.completion_tokens += completion.usage.completion_tokens
+        _count(self.asked, completion)
         self._check(completion)
         return completion
 
@@ -148,6 +146,12 @@ class Models:
         return self._connect()
 
     @cached_property
+    def judges(self) -> Mapping[str, Plugin]:
+        """All that there are, by name."""
+        listed = rpc(self.clients.judge.ListPlugins, ListPluginsRequest(kind="judges")).plugins
+        return {plugin.name: plugin for plugin in listed}
+
+    @cached_property
     def streams(self) -> Streams:
         return Streams(self.clients)
 
@@ -179,16 +183,16 @@ class Asking:
 
     def judge_digest(self, name: str) -> str:
         """Of a judge's code and prompt. Raises InvalidInput when there is none of that name."""
-        judges = rpc(self._models.clients.judge.ListPlugins, ListPluginsRequest(kind="judges")).plugins
-        found = next((each.digest for each in judges if each.name == name), "")
-        if not found:
-            raise InvalidInput(f"no judge is named {name!r}; there are: {', '.join(each.name for each in judges)}")
-        return found
+        judges = self._models.judges
+        if name not in judges or not judges[name].digest:
+            raise InvalidInput(f"no judge is named {name!r}; there are: {', '.join(judges)}")
+        return judges[name].digest
 
     def ask(self, options: Mapping[str, str]) -> Ask:
         """For one row."""
         asked = Asked()
-        return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), self._judge, options, asked)
+        judge = partial(self._judge, asked)
+        return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), judge, options, asked)
 
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """`work` of each item, in the order of the items, many at once. What work raises is raised in its place."""
@@ -225,20 +229,38 @@ class Asking:
 
     def _asker(self, model: Model, asked: Asked) -> Asker:
         def send(prompt: Prompt, sampling: Sampling) -> Completion:
-            with self._models.purse.paying(model.spec, prompt, sampling) as pay:
+            with self._models.purse.paying(model.spec, written(prompt, sampling)) as pay:
                 completion = self._models.streams.complete(model.needed(), prompt, sampling)
                 asked.cost += pay(completion)
             return completion
 
         return Asker(model.role, send, model.spec.sampling, asked)
 
-    def _judge(self, name: str, item: ScoreItem) -> Verdict:
-        return self._models.streams.score(JudgeSpec(judge=name, endpoint=self.grader.spec.endpoint), item)
+    def _judge(self, asked: Asked, name: str, item: ScoreItem) -> Verdict:
+        """Without what it took, which is not the same the next time."""
+        spec, plugin = self.grader.spec, self._models.judges.get(name, Plugin())
+        most = judged(item, plugin.at_most) if plugin.HasField("at_most") else Usage()
+        with self._models.purse.paying(spec, most) as pay:
+            verdict = self._models.streams.score(JudgeSpec(judge=name, endpoint=spec.endpoint), item)
+            asked.cost += pay(verdict)
+        if verdict.HasField("usage"):
+            _count(asked, verdict)
+        verdict.ClearField("usage")
+        verdict.ClearField("cached")
+        return verdict
 
 
 def add(total: Asked, more: Asked) -> None:
     for field_, value in more.ListFields():
         setattr(total, field_.name, getattr(total, field_.name) + value)
+
+
+def _count(asked: Asked, answer: Completion | Verdict) -> None:
+    asked.questions += 1
+    asked.cached += answer.cached
+    if not answer.cached:
+        asked.prompt_tokens += answer.usage.prompt_tokens
+        asked.completion_tokens += answer.usage.completion_tokens
 
 
 def _spread(messages: Sequence[Message]) -> int:
