@@ -44,6 +44,7 @@ R = TypeVar("R")
 AT_ONCE = 64  # rows at work
 WINDOW = 256  # rows at work or finished, and waiting for one before them
 LOOK_S = 0.5
+ATTEMPTS = 3  # at an answer that can be read
 SEEDS = 1_000_000_000  # a seed of a spec is below, so that with what is asked it stays a number of 32 bits
 UNNAMED = Sampling(max_tokens=2048)
 NOBODY = Writer()
@@ -77,6 +78,20 @@ class Asker:
         _count(self.asked, completion)
         self._check(completion)
         return completion
+
+    def understood(self, messages: Sequence[Message], sampling: Sampling, read: Callable[[str], T]) -> T:
+        """What `read` makes of the answer; one that it does not understand is asked for again, ATTEMPTS times in all.
+
+        As STAR-1 does (arXiv 2504.01903). Raises what the last attempt raises, and at once what is not `unparsed`.
+        """
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return read(self(messages, sampling, attempt).answer)
+            except Dropped as drop:
+                if drop.state != "unparsed":
+                    raise
+            sampling = _warmer(sampling)
+        return read(self(messages, sampling, ATTEMPTS - 1).answer)
 
     def _check(self, completion: Completion) -> None:
         if completion.error:
@@ -261,6 +276,14 @@ def _count(asked: Asked, answer: Completion | Verdict) -> None:
     if not answer.cached:
         asked.prompt_tokens += answer.usage.prompt_tokens
         asked.completion_tokens += answer.usage.completion_tokens
+
+
+def _warmer(sampling: Sampling) -> Sampling:
+    """A greedy answer would come again word for word."""
+    warm = Sampling()
+    warm.CopyFrom(sampling)
+    warm.temperature = sampling.temperature or 1.0
+    return warm
 
 
 def _spread(messages: Sequence[Message]) -> int:

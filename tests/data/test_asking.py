@@ -18,6 +18,7 @@ from lrm_safety import artefacts, jsonl
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import InvalidInput, Unavailable
 from lrm_safety.nouns import (
+    Asked,
     Budget,
     BuildDatasetRequest,
     CancelRunRequest,
@@ -43,8 +44,8 @@ from lrm_safety.runs import read_parts
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import asking, service
-from services.data.asking import Ask, Asking, Models
-from services.data.dropping import FILE
+from services.data.asking import Ask, Asker, Asking, Models
+from services.data.dropping import FILE, Dropped
 from services.data.filter import FilterContext
 from services.data.making import NOT_DRAWN
 from services.data.reading import read_examples
@@ -254,6 +255,39 @@ def test_whom_to_ask_is_checked_at_once(script: Script, questions: Path, clients
         ask(clients, unasked)
     with pytest.raises(InvalidInput, match="max_tokens and max_cost are 0 for no limit"):
         ask(clients, spec(questions, budget=Budget(max_tokens=-1)))
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "asked"),
+    [
+        (["seven", "7"], "7", 2),
+        ([" ", "?", "7"], "7", 3),
+        (["?", "?", "?", "7"], "unparsed", 3),
+        (["0"], "", 1),
+    ],
+)
+def test_what_is_not_understood_is_asked_again(replies: list[str], outcome: str, asked: int) -> None:
+    sent: list[tuple[int, float]] = []
+
+    def send(prompt: Prompt, sampling: Sampling) -> Completion:
+        sent.append((prompt.repeat, sampling.temperature))
+        return completed(replies[len(sent) - 1])
+
+    def read(reply: str) -> str:
+        if not reply.isdecimal():
+            raise Dropped("grader not understood", "unparsed")
+        if reply == "0":
+            raise Dropped("below 7")
+        return reply
+
+    asker = Asker("grader", send, Sampling(), Asked())
+    try:
+        said = asker.understood([user("How many?")], Sampling(temperature=0), read)
+    except Dropped as drop:
+        said = drop.state
+    assert (said, asker.asked.questions) == (outcome, asked)
+    first = sent[0][0]
+    assert sent == [(first, 0.0), (first + 1, 1.0), (first + 2, 1.0)][:asked]  # greedy, it would say the same again
 
 
 def test_a_filter_asks_about_a_whole_block_at_once(script: Script, clients: Clients, settings: Settings) -> None:
