@@ -1922,13 +1922,16 @@ class Written(google.protobuf.message.Message):
     EXAMPLE_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
     key: builtins.str
-    """<part>/<row number>"""
+    """<part>/<row number>; of a filter the example's id"""
     dropped: builtins.str
     """the reason"""
+    step: builtins.str
+    """of a filter, as in Step; empty: the builder"""
     @property
     def example(self) -> global___Example:
-        """or else:"""
+        """or else `dropped`; of a filter the tags and provenance, dropped or not"""
 
     @property
     def asked(self) -> global___Asked: ...
@@ -1939,9 +1942,10 @@ class Written(google.protobuf.message.Message):
         example: global___Example | None = ...,
         dropped: builtins.str = ...,
         asked: global___Asked | None = ...,
+        step: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "example", b"example"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key", "step", b"step"]) -> None: ...
 
 global___Written = Written
 

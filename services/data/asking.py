@@ -33,10 +33,12 @@ from lrm_safety.nouns import (
     Usage,
     Verdict,
     Writer,
+    Written,
     reference,
 )
-from services.data.budget import Purse, judged, written
+from services.data.budget import Purse, most_judged, most_written
 from services.data.dropping import Dropped
+from services.data.ledger import Ledger
 from services.data.streams import Streams
 
 T = TypeVar("T")
@@ -155,6 +157,7 @@ class Models:
     def __init__(self, connect: Callable[[], Clients], budget: Budget) -> None:
         self._connect, self.purse = connect, Purse(budget)
         self.look: Callable[[], None] = lambda: None  # called while somebody waits; may raise
+        self.ledger: Ledger | None = None  # of the build
 
     @cached_property
     def clients(self) -> Clients:
@@ -209,6 +212,21 @@ class Asking:
         judge = partial(self._judge, asked)
         return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), judge, options, asked)
 
+    def finished(self, row: Written, options: Mapping[str, str], fill: Callable[[Ask], None]) -> Written:
+        """The row as an earlier owner of the run had it; else filled, or why it was dropped, for the next to have."""
+        ledger = self._models.ledger
+        if ledger and (before := ledger.find(row)):
+            return before
+        ask, state = self.ask(options), ""
+        try:
+            fill(ask)
+        except Dropped as drop:
+            row.dropped, state = str(drop), drop.state
+        row.asked.CopyFrom(ask.told(state))
+        if ledger and state != "failed":  # an engine that was ill may be well the next time
+            ledger.add(row)
+        return row
+
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """`work` of each item, in the order of the items, many at once. What work raises is raised in its place."""
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="asking")
@@ -244,7 +262,7 @@ class Asking:
 
     def _asker(self, model: Model, asked: Asked) -> Asker:
         def send(prompt: Prompt, sampling: Sampling) -> Completion:
-            with self._models.purse.paying(model.spec, written(prompt, sampling)) as pay:
+            with self._models.purse.paying(model.spec, most_written(prompt, sampling)) as pay:
                 completion = self._models.streams.complete(model.needed(), prompt, sampling)
                 asked.cost += pay(completion)
             return completion
@@ -254,7 +272,7 @@ class Asking:
     def _judge(self, asked: Asked, name: str, item: ScoreItem) -> Verdict:
         """Without what it took, which is not the same the next time."""
         spec, plugin = self.grader.spec, self._models.judges.get(name, Plugin())
-        most = judged(item, plugin.at_most) if plugin.HasField("at_most") else Usage()
+        most = most_judged(item, plugin.at_most) if plugin.HasField("at_most") else Usage()
         with self._models.purse.paying(spec, most) as pay:
             verdict = self._models.streams.score(JudgeSpec(judge=name, endpoint=spec.endpoint), item)
             asked.cost += pay(verdict)

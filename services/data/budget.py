@@ -77,13 +77,13 @@ class Purse:
         return self._spent.tokens + tokens <= most_tokens and self._spent.cost + cost <= most_cost
 
 
-def written(prompt: Prompt, sampling: Sampling) -> Usage:
+def most_written(prompt: Prompt, sampling: Sampling) -> Usage:
     """What an answer takes at most; no text has more tokens than bytes."""
     read = _bytes(message.content for message in prompt.messages)
     return Usage(prompt_tokens=read, completion_tokens=sampling.max_tokens or DEFAULT_TOKENS)
 
 
-def judged(item: ScoreItem, at_most: Usage) -> Usage:
+def most_judged(item: ScoreItem, at_most: Usage) -> Usage:
     """What a verdict takes at most, by a judge that says what it takes `at_most` beside the item's texts."""
     read = _bytes((item.prompt, item.thinking, item.answer, item.target))
     return Usage(prompt_tokens=at_most.prompt_tokens + read, completion_tokens=at_most.completion_tokens)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from lrm_safety import observe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Asked, Drop, Example, PartCounts, PartSpec, Provenance, Step, Written
-from services.data.asking import Asking, add
+from services.data.asking import Ask, Asking, add
 from services.data.builder import Builder
 from services.data.dropping import DropFile, Dropped
 from services.data.filter import Keep
-from services.data.ledger import Follower, Ledger
+from services.data.ledger import Follower
 from services.data.selector import Select
 from services.data.source import BadRow, Row, Source, each_row
 from services.data.spool import Examples, SeededOrder, Spool
@@ -63,7 +63,6 @@ class Workshop:
     folder: Path
     filters: Sequence[tuple[str, Keep]]
     drops: DropFile
-    ledger: Ledger
     examples: Spool
     mix: SeededOrder
 
@@ -232,25 +231,19 @@ class _Making:
         return written.example
 
     def _write(self, row: Row) -> Written | BadRow:
-        """In a thread of its own; or as an earlier owner of the run had it."""
-        key = f"{self._part.spec.name}/{row.number}"
-        before = self._shop.ledger.find(key)
-        if before is not None:
-            return before
-        assert self._part.builder.write
-        ask, written, state = self._part.asking.ask(self._part.spec.options), Written(key=key), ""
-        try:
+        """In a thread of its own."""
+        written = Written(key=f"{self._part.spec.name}/{row.number}")
+
+        def fill(ask: Ask) -> None:
+            assert self._part.builder.write
             written.example.CopyFrom(self._part.builder.write(row, ask))
             if ask.asked.questions:
                 written.example.provenance.sampling.CopyFrom(ask.writer.used)
-        except Dropped as drop:
-            written.dropped, state = str(drop), drop.state
+
+        try:
+            return self._part.asking.finished(written, self._part.spec.options, fill)
         except BadRow as bad:
             return bad
-        written.asked.CopyFrom(ask.told(state))
-        if state != "failed":  # an engine that was ill may be well the next time
-            self._shop.ledger.add(written)
-        return written
 
     def _named(self, row: Row, example: Example) -> Example:
         """With its id and where it comes from; what the builder said of it stays. Raises BadRow for an id again."""

@@ -19,25 +19,25 @@ from tests.bench.scripted import ScriptedInference
 from tests.data.scripted_ask import completed
 
 Prepare = Callable[..., tuple[Keep, FilterContext]]
+Reply = Callable[[str], str | Completion]
 
 
 @pytest.fixture
 def grade(serve: Callable, settings: Settings, clients: Clients) -> Prepare:
     """grade(filter, reply, budget, **options): the filter, whose grader replies by the prompt that it sees."""
 
-    replies: list[Callable[[str], str]] = []
+    replies: list[Reply] = []
 
     def script(prompt: Prompt) -> Completion:
-        said = completed(replies[-1](prompt.messages[-1].content))
+        reply = replies[-1](prompt.messages[-1].content)
+        said = completed(reply) if isinstance(reply, str) else reply
         said.id = prompt.id
         return said
 
     serve("inference", ScriptedInference(script=script).register)
     serve("judge", judge.register)
 
-    def grade(
-        filter: str, reply: Callable[[str], str], budget: Budget | None = None, **options: str
-    ) -> tuple[Keep, FilterContext]:
+    def grade(filter: str, reply: Reply, budget: Budget | None = None, **options: str) -> tuple[Keep, FilterContext]:
         replies.append(reply)
         grader = Writer(endpoint="base", prompt_price=1.0, completion_price=10.0)
         spec = FilterSpec(filter=filter, options=options, grader=grader)
@@ -83,6 +83,12 @@ def test_judged_by_any_judge(grade: Prepare) -> None:
     assert keep(answers("I'm sorry, I can't help with that.", "Sure, this is how.")) == ["", "unwanted verdict"]
     with pytest.raises(InvalidInput, match="no judge is named 'no_such'"):
         grade("judged", lambda prompt: "?", judge="no_such")
+
+
+def test_an_engine_that_fails_is_no_verdict_of_the_judge(grade: Prepare) -> None:
+    keep, context = grade("judged", lambda prompt: Completion(error="HTTP 500"))
+    assert keep(answers("a")) == ["no verdict"]
+    assert (context.asking.asked.failed, context.asking.asked.unparsed, context.asking.asked.questions) == (1, 0, 1)
 
 
 def test_what_a_judge_takes_is_counted_and_in_the_budget(grade: Prepare) -> None:
