@@ -8,8 +8,9 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,36 +192,30 @@ class _Making:
         return order.order()
 
     def _built(self, indices: Iterable[int]) -> Iterator[Example | None]:
-        """One a row; None for a row that gave none, which is told already."""
         assert self._part.builder.build
         for index in indices:
             if self._done % _LOOK_EVERY == 0:
                 self._look(BUILD, self._done, len(self._rows))
             self._done += 1
             row = self._row(index)
-            try:
-                yield self._named(row, self._part.builder.build(row))
-            except Dropped as drop:
-                self._drop(BUILD, str(drop), row)
-                yield None
-            except BadRow as bad:
-                self._skip(bad, row.number)
-                yield None
+            yield self._example(row, partial(self._part.builder.build, row))
 
     def _written(self, indices: Iterable[int]) -> Iterator[Example | None]:
         pairs = self._part.asking.each(lambda index: (index, self._write(self._row(index))), indices)
         for index, written in pairs:
             self._done += 1
             self._tell_of_asking()
-            row = self._row(index)
-            try:
-                yield self._named(row, self._example_of(written))
-            except Dropped as drop:
-                self._drop(BUILD, str(drop), row)
-                yield None
-            except BadRow as bad:
-                self._skip(bad, row.number)
-                yield None
+            yield self._example(self._row(index), partial(self._example_of, written))
+
+    def _example(self, row: Row, make: Callable[[], Example]) -> Example | None:
+        """None for a row that gives none, which is told."""
+        try:
+            return self._named(row, make())
+        except Dropped as drop:
+            self._drop(BUILD, str(drop), row)
+        except BadRow as bad:
+            self._skip(bad, row.number)
+        return None
 
     def _example_of(self, written: Written | BadRow) -> Example:
         if isinstance(written, BadRow):
