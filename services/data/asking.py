@@ -213,7 +213,10 @@ class Asking:
         return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), judge, options, asked)
 
     def finished(self, row: Written, options: Mapping[str, str], fill: Callable[[Ask], None]) -> Written:
-        """The row as an earlier owner of the run had it; else filled, or why it was dropped, for the next to have."""
+        """The row as an earlier owner of the run had it; else filled, or why it was dropped, for the next to have.
+
+        What asked nobody is made again for nothing; and an engine that was ill may be well the next time.
+        """
         ledger = self._models.ledger
         if ledger and (before := ledger.find(row)):
             return before
@@ -223,7 +226,7 @@ class Asking:
         except Dropped as drop:
             row.dropped, state = str(drop), drop.state
         row.asked.CopyFrom(ask.told(state))
-        if ledger and state != "failed":  # an engine that was ill may be well the next time
+        if ledger and ask.asked.questions and state != "failed":
             ledger.add(row)
         return row
 
