@@ -104,6 +104,15 @@ def test_what_a_judge_takes_is_counted_and_in_the_budget(grade: Prepare) -> None
         keep(answers("e"))
 
 
+def test_a_verdict_from_memory_costs_nothing(grade: Prepare) -> None:
+    remembered = completed("Judgment: 0")
+    remembered.cached = True
+    keep, context = grade("judged", lambda prompt: remembered)
+    keep(answers("a"))
+    asked = context.asking.asked
+    assert (asked.questions, asked.cached, asked.completion_tokens, asked.cost) == (1, 1, 0, 0)
+
+
 def test_a_judge_that_may_cost_too_much_is_not_asked(grade: Prepare) -> None:
     keep, context = grade("judged", lambda prompt: "Judgment: 0", Budget(max_cost=1e-6))
     with pytest.raises(Exhausted, match="max_cost 1e-06"):
