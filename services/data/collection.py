@@ -5,6 +5,7 @@
 
 `path` is the file that you have on disk, a folder of its files, or `hub:<id>/<file>`; the file may also come from
 somewhere else: `fields: {question: its own name}`. Rows have `question`, `prompt` (the same) and `source` (the label).
+Those that do not count are dropped when they are read, `of another kind`.
 """
 
 import csv
@@ -20,7 +21,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
 from services.data import files
-from services.data.source import FOLDER, FORMATS, BadRow, Numbered, Read, Row, Source, reader_of
+from services.data.source import FOLDER, FORMATS, BadRow, Numbered, PassedOver, Read, Row, Source, reader_of
 
 # STAR-1 (arXiv 2504.01903) reads them in this order, and what an earlier one has counts against the later; the number
 # is the length, in words, of the runs that no two questions of one collection may share.
@@ -46,6 +47,7 @@ ORDER = {
 }
 HUB = "hub:"
 _BARE = ("json", "csv", "txt")
+OTHER_KIND = "of another kind"  # the reason of rows that do not count
 _TEXT = "text"  # the field of files that hold nothing but texts
 
 
@@ -89,21 +91,17 @@ class Collection:
 
     def _rows(self, inner: Source, question: str) -> Numbered:
         for number, found in inner.read():
-            if isinstance(found, BadRow):
+            if not isinstance(found, dict):
                 yield number, found
                 continue
             try:
-                row = self._row(Row(inner.name, number, found), question)
+                yield number, self._row(Row(inner.name, number, found), question)
             except BadRow as bad:
                 yield number, bad
-                continue
-            if row:
-                yield number, row
 
-    def _row(self, row: Row, question: str) -> dict[str, Any]:
-        """Empty for a row that does not count."""
+    def _row(self, row: Row, question: str) -> dict[str, Any] | PassedOver:
         if any(row.text(name).lower() not in values for name, values in self.where.items()):
-            return {}
+            return PassedOver(row.source, row.number, OTHER_KIND)
         text = row.text(question)
         for marker in self.markers:
             text = text.replace(marker, "")

@@ -26,7 +26,7 @@ from services.data.dropping import DropFile, Dropped
 from services.data.filter import Keep
 from services.data.ledger import Follower
 from services.data.selector import Select
-from services.data.source import BadRow, Row, Source, each_row
+from services.data.source import BadRow, PassedOver, Row, Source, each_row
 from services.data.spool import Examples, SeededOrder, Spool
 
 BLOCK = 512  # examples a filter is given at once
@@ -136,6 +136,8 @@ class _Making:
             self._read += 1
             if isinstance(row, BadRow):
                 self._skip(row, row.number)
+            elif isinstance(row, PassedOver):
+                self._drop(READ, row.reason, row)
             else:
                 self._rows.add(json.dumps([row.source, row.number, row.fields], default=_storable).encode())
 
@@ -279,7 +281,7 @@ class _Making:
         drop.source = self._part.source.name
         self._funnel.drop(drop)
 
-    def _drop(self, step: str, reason: str, row: Row) -> None:
+    def _drop(self, step: str, reason: str, row: Row | PassedOver) -> None:
         id_ = f"{self._part.spec.name}/{row.number}"
         self._funnel.drop(Drop(id=id_, step=step, reason=reason, source=row.source, row=row.number))
 

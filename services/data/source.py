@@ -6,8 +6,9 @@
 
 Opening checks that the rows are there and names them by content (`digest`), so that a changed file is a new dataset;
 reading streams (row number, fields). Row numbers start at 1; of JSON lines they are line numbers. A row that cannot be
-used is yielded as BadRow in its place: the build stops at it, or counts and skips it. Only a file of which nothing more
-can be read raises. Errors name file, row and fields, never values: rows may be harmful text.
+used is yielded as BadRow in its place: the build stops at it, or counts and skips it; one that is fine, but none of
+those that the source gives, as PassedOver: the build counts it. Only a file of which nothing more can be read raises.
+Errors name file, row and fields, never values: rows may be harmful text.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +45,16 @@ class BadRow(InvalidInput):
         return str(self).removeprefix(self.place.rpartition(", ")[0]).removeprefix(", ")
 
 
-Numbered = Iterator[tuple[int, dict[str, Any] | BadRow]]
+@dataclass(frozen=True)
+class PassedOver:
+    """A row that is fine, and none of those that its source gives. `reason`: the fixed words it is counted under."""
+
+    source: str
+    number: int
+    reason: str
+
+
+Numbered = Iterator[tuple[int, dict[str, Any] | BadRow | PassedOver]]
 Read = Callable[[Path], Numbered]
 
 
@@ -101,17 +111,18 @@ def open_source(spec: SourceSpec, settings: Settings) -> Source:
 
 
 def read_rows(source: Source, fields: Mapping[str, str]) -> Iterator[Row]:
-    """As `each_row`, for those who need every row: raises the first BadRow."""
+    """As `each_row`, for those who need every row that it gives: raises the first BadRow."""
     for row in each_row(source, fields):
         if isinstance(row, BadRow):
             raise row
-        yield row
+        if isinstance(row, Row):
+            yield row
 
 
-def each_row(source: Source, fields: Mapping[str, str]) -> Iterator[Row | BadRow]:
+def each_row(source: Source, fields: Mapping[str, str]) -> Iterator[Row | BadRow | PassedOver]:
     """Rows with `fields` (our name -> the file's, dots for what is inside) put beside the file's own."""
     for number, found in source.read():
-        row = found if isinstance(found, BadRow) else _mapped(Row(source.name, number, found), fields)
+        row = _mapped(Row(source.name, number, found), fields) if isinstance(found, dict) else found
         if isinstance(row, BadRow):
             row.number = number
         yield row

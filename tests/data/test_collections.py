@@ -10,12 +10,13 @@ import pytest
 
 from lrm_safety import recipe, registry
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
-from lrm_safety.nouns import SourceSpec
+from lrm_safety.jsonl import unpack
+from lrm_safety.nouns import Drop, SourceSpec
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data.build import plan
 from services.data.collection import ORDER
-from services.data.source import FOLDER, BadRow, Row, each_row, open_source
+from services.data.source import FOLDER, BadRow, PassedOver, Row, each_row, open_source
 from tests.data import files
 
 NAMES = {each.name for each in registry.describe(FOLDER)}
@@ -54,7 +55,7 @@ PUBLISHED = {  # name -> file, its content, the questions that count
 }
 
 
-def read(name: str, path: object, settings: Settings, **fields: str) -> list[Row | BadRow]:
+def read(name: str, path: object, settings: Settings, **fields: str) -> list[Row | BadRow | PassedOver]:
     spec = SourceSpec(source=name, path=str(path), fields=fields)
     return list(each_row(open_source(spec, settings), fields))
 
@@ -94,12 +95,24 @@ def test_a_folder_of_files_is_one_collection(tmp_path: Path, settings: Settings)
     (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["four"]')
     (tmp_path / "tdc" / "README.md").write_text("not one of them")
     rows = read("tdc_red_teaming", tmp_path / "tdc", settings)
-    assert [row.reason if isinstance(row, BadRow) else row.text("prompt") for row in rows] == [
+    assert [row.text("prompt") if isinstance(row, Row) else row.reason for row in rows] == [
         *("one", "2", "wrong type", "four")
     ]
     before = open_source(SourceSpec(source="tdc_red_teaming", path=str(tmp_path / "tdc")), settings).digest
     (tmp_path / "tdc" / "test" / "behaviors.json").write_text('["five"]')
     assert open_source(SourceSpec(source="tdc_red_teaming", path=str(tmp_path / "tdc")), settings).digest != before
+
+
+def test_rows_that_do_not_count_are_told(tmp_path: Path, settings: Settings, store: ObjectStore) -> None:
+    path = files.jsonl(tmp_path / "q.jsonl", [{"prompt": str(n), "is_safe": n < 7} for n in range(10)])
+    made = plan(files.dataset(files.part(path, "question", "beavertails")), settings, store).carry_out(
+        files.Listener(), store, settings.state_dir / "data"
+    )
+    (part,), read = made.parts, made.funnel[0]
+    assert (part.read, dict(part.dropped), part.kept) == (10, {"of another kind": 7}, 3)
+    assert (read.step, read.read, read.kept) == ("read", 10, 3)
+    told = unpack(Drop, store.read(f"datasets/{made.name}/{made.digest}/dropped.jsonl.zst"))
+    assert [(drop.id, drop.step, drop.row) for drop in told] == [(f"question_0/{n}", "read", n) for n in range(1, 8)]
 
 
 def test_a_file_from_somewhere_else(tmp_path: Path, settings: Settings) -> None:
