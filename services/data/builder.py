@@ -4,8 +4,9 @@
     def build(row: Row, options: Mapping[str, str]) -> Example: ...
 
 It fills prompt, thinking, answer and tags, and id when the row has one; provenance is the build's. A field that must
-be there is read with `row.text`, which says what is wrong with the file. A row that is fine but not wanted raises
-`Dropped("in two or three fixed words")`: it is counted under these words in the manifest, never lost in silence.
+be there is read with `row.text` or `row.texts`, which say what is wrong with the file. A row that is fine but not
+wanted raises `Dropped("in two or three fixed words")`: it is counted under these words in the manifest, never lost in
+silence.
 
 A builder that asks models has `write` in the place of `build`, plain code for one row (asking.py runs many at once):
 

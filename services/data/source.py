@@ -78,12 +78,23 @@ class Row:
 
     def text(self, name: str) -> str:
         """A field that must be there; null is "". Raises BadRow with the fields there are."""
-        if name not in self.fields:
-            raise missing(self.place, name, self.fields)
-        return self._as_text(name, self.fields[name])
+        return self._as_text(name, self._there(name))
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts that must be there. Raises BadRow."""
+        value = self._there(name)
+        if not isinstance(value, list):
+            what = f"field {name!r} is a {type(value).__name__}; expected a list of texts"
+            raise BadRow(self.place, "wrong type", what)
+        return [self._as_text(name, each) for each in value]
 
     def optional(self, name: str) -> str:
         return self._as_text(name, self.fields.get(name))
+
+    def _there(self, name: str) -> Any:
+        if name not in self.fields:
+            raise missing(self.place, name, self.fields)
+        return self.fields[name]
 
     def _as_text(self, name: str, value: Any) -> str:
         if isinstance(value, list | dict | bytes):

@@ -6,10 +6,9 @@ import pytest
 
 from lrm_safety import jsonl
 from lrm_safety.chat import ChatTemplate, target_text
-from lrm_safety.errors import InvalidInput
 from services.data.builder import Dropped, find
 from services.data.builders import direct_refusal
-from services.data.source import Row
+from services.data.source import BadRow, Row
 
 
 def build(builder: str, fields: dict, **options: str) -> dict:
@@ -64,9 +63,27 @@ def test_rows_left_out(builder: str, fields: dict, reason: str) -> None:
         build(builder, fields)
 
 
-def test_trajectories_that_are_no_list() -> None:
-    with pytest.raises(InvalidInput, match=r"a\.jsonl, row 1: field 'thinking_trajectories' must be a list"):
-        build("s1k", {"question": "Q", "thinking_trajectories": "One.", "attempt": "2"})
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "wrong type"),
+        ("One.", "wrong type"),
+        ([["One."]], "wrong type"),
+        (["One.", "\ud83d"], "half a character"),
+        (["\0"], "NUL character"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_a_bad_row(value: object, reason: str) -> None:
+    with pytest.raises(BadRow, match=r"a\.jsonl, row 1: field 'thinking_trajectories'") as error:
+        build("s1k", {"question": "Q", "thinking_trajectories": value, "attempt": "2"})
+    assert error.value.reason == reason
+
+
+def test_star1_reads_a_category_that_is_a_list_as_strictly() -> None:
+    fields = {"question": "Q", "response": "<think>\nHm.\n</think>\n\nNo."}
+    assert build("star1_file", {**fields, "category": ["a", "b"]})["tags"] == {"category": "a; b"}
+    with pytest.raises(BadRow, match="row 1: field 'category' holds half a character"):
+        build("star1_file", {**fields, "category": ["a", "\ud83d"]})
 
 
 def test_both_renderings() -> None:

@@ -6,7 +6,6 @@ and cot_type, kept as tags.
 
 from collections.abc import Mapping
 
-from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Example
 from services.data.builder import Dropped, required, tags
 from services.data.source import Row
@@ -15,10 +14,7 @@ OPTIONS: dict[str, str] = {}
 
 
 def build(row: Row, options: Mapping[str, str]) -> Example:
-    thoughts = row.fields.get("thinking_trajectories")
-    if not isinstance(thoughts, list) or not all(isinstance(thought, str) for thought in thoughts):
-        raise InvalidInput(f"{row.source}, row {row.number}: field 'thinking_trajectories' must be a list of texts")
-    thinking = "\n".join(thoughts).strip()
+    thinking = "\n".join(row.texts("thinking_trajectories")).strip()
     if not thinking:
         raise Dropped("empty thinking")
     return Example(

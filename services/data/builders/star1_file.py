@@ -37,8 +37,8 @@ def build(row: Row, options: Mapping[str, str]) -> Example:
 
 def category_of(row: Row) -> str:
     """One category or several, joined as tags have them."""
-    category = row.fields.get("category")
-    return "; ".join(map(str, category)) if isinstance(category, list) else row.optional("category")
+    is_list = isinstance(row.fields.get("category"), list)
+    return "; ".join(row.texts("category")) if is_list else row.optional("category")
 
 
 def _tags(row: Row) -> dict[str, str]:
