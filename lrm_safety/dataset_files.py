@@ -25,10 +25,11 @@ ROWS_AT_ONCE = 1000
 Rows = Iterable[dict[str, Any]]
 _TEXT = pa.string()
 _JSON = ("tags", "provenance", "spans")  # as text: which of them there are differs from row to row
+_TEXTS = ("id", "prompt", "thinking", "answer", "instruction")
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
 _SCHEMA = pa.schema(
     [
-        *((name, _TEXT) for name in ("id", "prompt", "thinking", "answer")),
+        *((name, _TEXT) for name in _TEXTS),
         ("messages", pa.list_(_MESSAGE)),
         *((name, _TEXT) for name in _JSON),
     ]
@@ -72,9 +73,9 @@ def card(dataset: Dataset) -> str:
         f"{dataset.examples:,} examples for safety training; `{reference(dataset.name, dataset.digest)}`.",
         "Many are requests that a model should refuse. They are here to train refusals, and for nothing else.",
         "\n".join(["| part | examples | licence |", "|---|---:|---|", *parts]),
-        "`messages` is what is trained; `prompt`, `thinking` and `answer` are its pieces. As JSON: `tags`, such as "
-        "category and source; `provenance`, which file, row, builder and model it comes from; `spans`, characters of "
-        "the response with its thinking.",
+        "`messages` is what is trained; `prompt`, `thinking` and `answer` are its pieces. `instruction` is what the "
+        "writer was told, never trained. As JSON: `tags`, such as category and source; `provenance`, which file, row, "
+        "builder and model it comes from; `spans`, characters of the response with its thinking.",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -82,7 +83,7 @@ def card(dataset: Dataset) -> str:
 def _row(example: Example, thinking: str) -> dict[str, Any]:
     messages = [("user", example.prompt), ("assistant", target_text(example, thinking))]
     return {
-        **{name: getattr(example, name) for name in ("id", "prompt", "thinking", "answer")},
+        **{name: getattr(example, name) for name in _TEXTS},
         "messages": [{"role": role, "content": content} for role, content in messages],
         "tags": dict(sorted(example.tags.items())),
         "provenance": jsonl.to_dict(example.provenance),
@@ -94,7 +95,7 @@ def _write_jsonl(dataset: Dataset, rows: Rows, folder: Path) -> list[Path]:
     target = folder / f"{dataset.name}.jsonl"
     with landing(target) as path, path.open("w", encoding="utf-8") as file:
         for row in rows:
-            kept = {name: row[name] for name in ("id", "messages", *_JSON)}
+            kept = {name: row[name] for name in ("id", "messages", "instruction", *_JSON)}
             file.write(json.dumps(kept, ensure_ascii=False) + "\n")
     return [target]
 

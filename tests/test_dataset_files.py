@@ -12,7 +12,14 @@ from lrm_safety.errors import Conflict, InvalidInput, NotFound
 from lrm_safety.nouns import Dataset, Example, PartCounts, Provenance
 
 EXAMPLES = [
-    Example(id="p/1", prompt="Über 1?", thinking="Hm.", answer="Ja.", tags={"source": "ALERT", "category": "a; b"}),
+    Example(
+        id="p/1",
+        prompt="Über 1?",
+        thinking="Hm.",
+        answer="Ja.",
+        instruction="Be brief.",
+        tags={"source": "ALERT", "category": "a; b"},
+    ),
     *(
         Example(id=f"q/{n}", prompt=f"{n}?", answer="Nein.", provenance=Provenance(source="x", row=n))
         for n in range(1500)
@@ -32,6 +39,7 @@ def test_json_lines(tmp_path: Path, thinking: str) -> None:
     assert rows[0] == {
         "id": "p/1",
         "messages": [{"role": "user", "content": "Über 1?"}, {"role": "assistant", "content": TRAINED[thinking]}],
+        "instruction": "Be brief.",
         "tags": {"category": "a; b", "source": "ALERT"},
         "provenance": {},
         "spans": [{"name": "key", "start": 8, "end": 11}],
@@ -45,6 +53,7 @@ def test_parquet(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == [example.id for example in EXAMPLES]
     assert (rows[0]["prompt"], rows[0]["thinking"], rows[0]["answer"]) == ("Über 1?", "Hm.", "Ja.")
     assert rows[0]["messages"][1] == {"role": "assistant", "content": TRAINED["keep"]}
+    assert [row["instruction"] for row in rows[:2]] == ["Be brief.", ""]
     assert json.loads(rows[0]["tags"]) == {"category": "a; b", "source": "ALERT"}
 
 
