@@ -195,7 +195,7 @@ def _open(spec: PartSpec, settings: Settings, models: Models) -> tuple[Part, lis
     asking = Asking(owner, models, spec.writer, spec.grader)
     for role in builder.asks:
         asking.of(role).needed()
-    inputs = [source.digest, builder.digest, *asking.inputs]
+    inputs = [source.digest, builder.digest, *asking.inputs, *map(asking.judge_digest, builder.judges)]
     select = None
     if spec.select:
         select, context = selector.prepare(spec, settings, models)

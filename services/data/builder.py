@@ -11,6 +11,7 @@ silence.
 A builder that asks models has `write` in the place of `build`, plain code for one row (asking.py runs many at once):
 
     ASKS = ("writer",)                       whom the part must name; also "grader"
+    def judges(options) -> Sequence[str]: ...    the judges that it asks, if any: part of the dataset's identity
     def write(row: Row, ask: Ask) -> Example:
         text = template(__file__).substitute(question=required(row, "prompt"))
         completion = ask.writer([user(text)], Sampling(temperature=0.6, max_tokens=8000))
@@ -56,6 +57,7 @@ class Builder:
     write: Callable[[Row, Ask], Example] | None = None
     asks: Sequence[str] = ()
     prompt_digest: str = ""
+    judges: Sequence[str] = ()
 
 
 def find(name: str, options: Mapping[str, str]) -> Builder:
@@ -69,7 +71,8 @@ def find(name: str, options: Mapping[str, str]) -> Builder:
     if write is None:
         return Builder(name, code_digest(plugin), lambda row: plugin.build(row, options))
     prompts = _digest(prompt_files(plugin)) if prompt_files(plugin) else ""
-    return Builder(name, code_digest(plugin), None, write, getattr(plugin, "ASKS", ("writer",)), prompts)
+    judges = plugin.judges(options) if hasattr(plugin, "judges") else ()
+    return Builder(name, code_digest(plugin), None, write, getattr(plugin, "ASKS", ("writer",)), prompts, judges)
 
 
 def code_digest(plugin: ModuleType) -> str:

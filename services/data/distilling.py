@@ -5,9 +5,11 @@ The instruction stands before the request in the user's turn, or in the system's
 of its own. What comes back must be one closed thought and an answer.
 """
 
+from collections.abc import Mapping, Sequence
+
 from lrm_safety.chat import THINK_CLOSE, THINK_OPEN
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Completion, Example, Message, Sampling, user
+from lrm_safety.nouns import Completion, Example, Message, Sampling, ScoreItem, Verdict, user
 from services.data.asking import Ask
 from services.data.builder import Dropped, required, tags
 from services.data.source import Row
@@ -16,10 +18,20 @@ PLACES = ("user", "system")
 OPTIONS = {
     "tags": "fields to keep as tags, separated by commas; default: type",
     "thinking": "required (default), or optional: answers without a thought stay, too",
+    "refusals": "keep (default), or drop: answers that the judge `refusal` takes for one go, for harmless requests",
 }
 INSTRUCTED = {**OPTIONS, "place": "where the instruction stands: user or system; default: as in the study"}
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=8192)
+REFUSAL = "refusal"  # a judge, and its label
 _REQUEST = "REQUEST:"
+
+
+def judges(options: Mapping[str, str]) -> Sequence[str]:
+    """Those that a part with these options asks."""
+    refusals = options.get("refusals", "keep")
+    if refusals not in ("keep", "drop"):
+        raise InvalidInput(f"option refusals is {refusals!r}; expected one of: keep, drop")
+    return [REFUSAL] if refusals == "drop" else []
 
 
 def distilled(row: Row, ask: Ask, instruction: str = "", place: str = "user") -> Example:
@@ -27,7 +39,7 @@ def distilled(row: Row, ask: Ask, instruction: str = "", place: str = "user") ->
     prompt = required(row, "prompt")
     completion = ask.writer(asked(prompt, instruction, ask.options.get("place", place)), SAMPLING)
     thinking = thinking_of(completion, ask.options.get("thinking", "required"))
-    return Example(
+    example = Example(
         id=row.optional("id"),
         prompt=prompt,
         thinking=thinking,
@@ -35,6 +47,9 @@ def distilled(row: Row, ask: Ask, instruction: str = "", place: str = "user") ->
         tags=tags(row, ask.options.get("tags", "type")),
         instruction=instruction,
     )
+    for judge in judges(ask.options):
+        example.provenance.verdicts.append(_answered(judge, example, ask))
+    return example
 
 
 def asked(prompt: str, instruction: str, place: str) -> list[Message]:
@@ -46,6 +61,16 @@ def asked(prompt: str, instruction: str, place: str) -> list[Message]:
     if place == "system":
         return [Message(role="system", content=instruction), user(prompt)]
     return [user(f"{instruction}\n\n{_REQUEST}\n{prompt}")]
+
+
+def _answered(judge: str, example: Example, ask: Ask) -> Verdict:
+    """The verdict that the answer is none of a refusal. Raises Dropped."""
+    verdict = ask.judge(judge, ScoreItem(prompt=example.prompt, thinking=example.thinking, answer=example.answer))
+    if verdict.invalid:
+        raise Dropped("no verdict", "unparsed")
+    if verdict.label == REFUSAL:
+        raise Dropped("writer refused", "refused")
+    return verdict
 
 
 def thinking_of(completion: Completion, wanted: str = "required") -> str:

@@ -5,7 +5,7 @@ import pytest
 from lrm_safety import jsonl
 from lrm_safety.chat import target_text
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Completion, Example
+from lrm_safety.nouns import Completion, Example, Verdict
 from services.data.builder import Dropped, find, template
 from services.data.builders import default, improved, nocot, realsafe, short_cot, template_cot
 from services.data.source import Row
@@ -111,8 +111,33 @@ def test_a_model_that_does_not_think_may_write_where_that_is_said() -> None:
     assert (example.thinking, example.answer) == ("", "Sorry, no.")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "reason", "state"),
+    [
+        (Verdict(label="refusal", value=1), "writer refused", "refused"),
+        (Verdict(invalid="no answer"), "no verdict", "unparsed"),
+    ],
+)
+def test_a_refusal_is_a_state_where_that_is_asked(verdict: Verdict, reason: str, state: str) -> None:
+    """Harmless requests are there to be answered. The judge is part of what the dataset is."""
+    builder = find("default", {"refusals": "drop"})
+    assert builder.write and builder.judges == ["refusal"] and not find("default", {}).judges
+    said = Verdict(label="compliance")
+
+    def write() -> Example:
+        return builder.write(ROW, scripted_ask(lambda _: REPLY, None, lambda *_: said, {"refusals": "drop"}))
+
+    assert write().provenance.verdicts == [said]
+    said = verdict
+    with pytest.raises(Dropped) as dropped:
+        write()
+    assert (str(dropped.value), dropped.value.state) == (reason, state)
+
+
 def test_options_are_checked() -> None:
-    assert set(default.OPTIONS) == {"tags", "thinking"}
+    assert set(default.OPTIONS) == {"tags", "thinking", "refusals"}
+    with pytest.raises(InvalidInput, match="refusals is 'some'; expected one of: keep, drop"):
+        find("default", {"refusals": "some"})
     with pytest.raises(InvalidInput, match="place is 'assistant'; expected one of: user, system"):
         written("improved", place="assistant")
     with pytest.raises(InvalidInput, match="thinking is 'some'"):

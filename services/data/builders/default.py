@@ -10,6 +10,7 @@ from services.data.asking import Ask
 from services.data.source import Row
 
 OPTIONS = distilling.OPTIONS
+judges = distilling.judges
 PARTS = ("distilling.py",)
 
 

@@ -13,6 +13,7 @@ from services.data.builder import template
 from services.data.source import Row
 
 OPTIONS = distilling.INSTRUCTED
+judges = distilling.judges
 PARTS = ("distilling.py",)
 
 

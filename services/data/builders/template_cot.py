@@ -11,6 +11,7 @@ from services.data.builder import template
 from services.data.source import Row
 
 OPTIONS = distilling.INSTRUCTED
+judges = distilling.judges
 PARTS = ("distilling.py",)
 
 
