@@ -174,6 +174,18 @@ def test_families_write_the_published_formats(name, tmp_path):
     )
 
 
+def test_s1_has_the_system_message_of_qwen_where_the_conversation_has_none(tmp_path):
+    """Safety Tax renders all its sets with the template of Qwen2.5-32B-Instruct; served as trained, from the folder."""
+    chat = ChatTemplate.choose(tmp_path, "s1")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (tmp_path / "chat_template.jinja").write_text(chat.source)
+    read = (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert chat.target([user("Hi")], RESPONSE)[0] == ChatTemplate.from_folder(tmp_path).render([user("Hi")]) == read
+
+
 def test_earlier_turns_lose_their_thinking_where_the_family_does_so(tmp_path):
     turns = [user("Hi"), Message(role="assistant", content=RESPONSE), user("Why?")]
     for name, loses in {"r1_distill_qwen": True, "qwen3": True, "smollm2": False}.items():

@@ -6,6 +6,7 @@ import pytest
 
 from lrm_safety import jsonl
 from lrm_safety.chat import ChatTemplate, target_text
+from lrm_safety.nouns import user
 from services.data.builder import Dropped, find
 from services.data.builders import direct_refusal
 from services.data.source import BadRow, Row
@@ -92,8 +93,8 @@ def test_both_renderings() -> None:
     example = made(Row("a.jsonl", 1, {"question": "1+1?", "solution": "One and one.", "answer": "2"}))
     assert target_text(example, "keep") == "<think>\nOne and one.\n</think>\n\n2"
     s1 = ChatTemplate.choose(Path(), "s1")
-    assert s1.target([], target_text(example, "keep"))[1].startswith(
+    assert s1.target([user("1+1?")], target_text(example, "keep"))[1].startswith(
         "<|im_start|>think\nOne and one.\n<|im_start|>answer\nAnswer: 2"
     )
     example.answer = "Answer: 2"
-    assert "<|im_start|>answer\nAnswer: 2" in s1.target([], target_text(example, "keep"))[1]
+    assert "<|im_start|>answer\nAnswer: 2" in s1.target([user("1+1?")], target_text(example, "keep"))[1]

@@ -1,7 +1,8 @@
 """SafeChain as Safety Tax takes it (arXiv 2503.00555): a reasoning model's safe answers to plainly harmful requests.
 
 Fields: instruction, response; optional: id, label. Rows of another label than `vanilla_harmful` are left out. Responses
-open their thought without a tag, as distilled models write it; what never closes it is left out.
+open their thought without a tag, as distilled models write it; what never closes it is left out. The study has a blank
+line before each thought; here it is rendered as any other.
 """
 
 from collections.abc import Mapping
