@@ -2226,12 +2226,15 @@ class Dataset(google.protobuf.message.Message):
     OVERLAPS_FIELD_NUMBER: builtins.int
     BAD_ROWS_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    UNANSWERED_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     examples: builtins.int
     created_at: builtins.float
     bad_rows: builtins.int
     """rows that could not be read and were skipped"""
+    unanswered: builtins.int
+    """examples without an answer: such a dataset is not trained on"""
     @property
     def spec(self) -> global___DatasetSpec: ...
     @property
@@ -2268,9 +2271,10 @@ class Dataset(google.protobuf.message.Message):
         overlaps: collections.abc.Iterable[global___Overlap] | None = ...,
         bad_rows: builtins.int = ...,
         asked: global___Asked | None = ...,
+        unanswered: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "response_tokens", b"response_tokens", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec", "unanswered", b"unanswered"]) -> None: ...
 
 global___Dataset = Dataset
 
