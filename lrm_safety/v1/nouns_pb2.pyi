@@ -2327,12 +2327,15 @@ class Checkpoint(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    EMBEDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """over the files"""
     step: builtins.int
     created_at: builtins.float
     parameters: builtins.float
+    embeds: builtins.bool
+    """gives sentence embeddings, for data's filters; not to be trained, served or measured"""
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FileEntry]: ...
     @property
@@ -2347,9 +2350,10 @@ class Checkpoint(google.protobuf.message.Message):
         step: builtins.int = ...,
         created_at: builtins.float = ...,
         parameters: builtins.float = ...,
+        embeds: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lineage", b"lineage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "embeds", b"embeds", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
 
 global___Checkpoint = Checkpoint
 

@@ -26,9 +26,9 @@ def examine(
     benchmarks: Iterable[tuple[str, IsShared | str]],
     counted: Callable[[int], None],
 ) -> None:
-    """Fills unanswered, shares, overlaps and, with a tokenizer, response_tokens of the manifest; `counted` hears of progress.
+    """Fills unanswered, shares, overlaps and, with a tokenizer, response_tokens of the manifest.
 
-    Of a benchmark that could not be read the reason stands in for the question.
+    `counted` hears of progress. Of a benchmark that could not be read the reason stands in for the question.
     """
     shares: dict[str, Counter[str]] = {tag: Counter() for tag in TAGS}
     lengths = None if tokenizer is None else Lengths(tokenizer)

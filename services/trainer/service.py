@@ -66,10 +66,10 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
             adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
-        """Raises InvalidInput (a value out of range, examples without an answer), NotFound (no such base, dataset, method or run to continue)."""
+        """Raises InvalidInput (a value out of range, no answers), NotFound (no such base, dataset, method or run)."""
         spec = limits.resolve(request.spec)
         method.check_name(spec.method)
-        base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
+        base = artefacts.find_model(self.store, spec.base)
         spec.base, spec.dataset = reference(base.name, base.digest), self._examples(spec.dataset)
         if spec.continues:
             continuing.require_point(self.store, spec)
@@ -87,7 +87,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         """Raises InvalidInput, NotFound (no such checkpoint or dataset)."""
         spec = limits.resolve_analysis(request.spec)
         for field in ("checkpoint", "base") if spec.base else ("checkpoint",):
-            found = artefacts.find(self.store, "checkpoints", Checkpoint, getattr(spec, field))
+            found = artefacts.find_model(self.store, getattr(spec, field))
             setattr(spec, field, reference(found.name, found.digest))
         spec.dataset = self._examples(spec.dataset)
         return self.host.start("analysis", RunSpec(analysis=spec), self._analysing, tenant=tenancy.of(context))

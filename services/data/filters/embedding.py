@@ -24,15 +24,15 @@ IN_REFERENCE, BEFORE = "embedding near reference", "embedding near prompt before
 def prepare(context: FilterContext) -> Keep:
     among = reference.among(context, reference.ALL, (reference.ALL,))
     index = Nearest(reference.share(context, "threshold", 0.7))
-    data_dir = context.settings.data_dir
-    context.inputs.append(embedding.digest(data_dir))
+    embedder = embedding.find(context.settings)
+    context.inputs.append(embedder.digest)
     known = list(reference.texts(context))
     find = index.sift if among == reference.ALL else index.find
 
     def keep(examples: Sequence[Example]) -> list[str]:
         if len(index) < len(known):  # not in `prepare`: it takes a while
-            index.add(embedding.embed(known, data_dir))
-        places = find(embedding.embed([example.prompt for example in examples], data_dir))
+            index.add(embedder.embed(known))
+        places = find(embedder.embed([example.prompt for example in examples]))
         return ["" if place == NEW else IN_REFERENCE if place < len(known) else BEFORE for place in places]
 
     return keep
