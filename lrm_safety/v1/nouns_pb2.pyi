@@ -1545,11 +1545,12 @@ class Cost(google.protobuf.message.Message):
     id: builtins.str
     """of the job or run"""
     kind: builtins.str
-    """training | import | engine | bench"""
+    """training | import | engine | bench | dataset"""
     gpu_seconds: builtins.float
     tokens: builtins.float
+    """written by models that were asked"""
     money: builtins.float
-    """gpu_seconds at the pool's price; in the currency of the cluster's configuration"""
+    """gpu_seconds at the pool's price, tokens at a Writer's; in the currency of the configuration"""
     node_pool: builtins.str
     started_at: builtins.float
     """seconds since 1970"""
