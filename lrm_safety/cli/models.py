@@ -1,11 +1,12 @@
 """lrm models: checkpoints of this store; lrm deploy, lrm retire: serving them."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._live import followed
 from lrm_safety.cli._output import AsJson, errors, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import rpc
@@ -15,7 +16,6 @@ from lrm_safety.nouns import (
     ImportCheckpointRequest,
     ListCheckpointsRequest,
 )
-from lrm_safety.pipeline import follow
 from lrm_safety.settings import Settings
 
 
@@ -37,13 +37,7 @@ def import_(
     """Turn weights into a checkpoint: plain safetensors with a manifest of digests."""
     request = ImportCheckpointRequest(name=name or default_name(origin), origin=origin)
     with connected(Settings.from_env()) as clients:
-        with LiveStages() as stages:
-            run = follow(
-                clients,
-                "trainer",
-                lambda: rpc(clients.trainer.ImportCheckpoint, request),
-                lambda seen: stages.stage("import", seen),
-            )
+        run = followed(clients, "trainer", "import", partial(rpc, clients.trainer.ImportCheckpoint, request))
         checkpoint = rpc(clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=run.result))
     if json:
         print_json(checkpoint)
