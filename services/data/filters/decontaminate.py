@@ -13,7 +13,7 @@ import numpy as np
 from lrm_safety import jsonl
 from lrm_safety.errors import NotFound
 from lrm_safety.nouns import Example, Match, Sample
-from services.data import embedding, reference
+from services.data import reference
 from services.data.benchmarks import N, Wording, own_words, read_benchmarks
 from services.data.filter import FilterContext, Keep
 from services.data.nearest import Nearest
@@ -55,18 +55,18 @@ class _Paraphrases:
     """The items as sentence embeddings."""
 
     def __init__(self, context: FilterContext, benchmarks: dict[str, list[Sample]]) -> None:
-        self._embedder = embedding.find(context.settings)
+        self._embedder = context.embedder()
         self._threshold = np.float32(reference.share(context, "threshold", 0.7))
         self._items = [(name, sample.id) for name, samples in benchmarks.items() for sample in samples]
         self._texts = [text for samples in benchmarks.values() for text in own_words(samples)]
         self._index = Nearest(float(self._threshold))
-        context.inputs.append(self._embedder.digest)
 
     def matches(self, examples: Sequence[Example]) -> list[list[Match]]:
         """Of each example the closest item, if it is close enough."""
+        vectors = self._embedder.embed([example.prompt for example in examples])
         if not len(self._index):  # not in `prepare`: it takes a while
             self._index.add(self._embedder.embed(self._texts))
-        places, cosines = self._index.closest(self._embedder.embed([example.prompt for example in examples]))
+        places, cosines = self._index.closest(vectors)
         found = []
         for example, place, cosine in zip(examples, places.tolist(), cosines.tolist(), strict=True):
             name, item = self._items[place] if cosine >= self._threshold else ("", "")

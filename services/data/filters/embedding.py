@@ -7,7 +7,7 @@ stays. Memory: 1.5 KB a prompt that stays. Time grows with their square, beside 
 from collections.abc import Sequence
 
 from lrm_safety.nouns import Example
-from services.data import embedding, reference
+from services.data import reference
 from services.data.filter import FilterContext, Keep
 from services.data.firsts import NEW
 from services.data.nearest import Nearest
@@ -24,8 +24,7 @@ IN_REFERENCE, BEFORE = "embedding near reference", "embedding near prompt before
 def prepare(context: FilterContext) -> Keep:
     among = reference.among(context, reference.ALL, (reference.ALL,))
     index = Nearest(reference.share(context, "threshold", 0.7))
-    embedder = embedding.find(context.settings)
-    context.inputs.append(embedder.digest)
+    embedder = context.embedder()
     known = list(reference.texts(context))
     find = index.sift if among == reference.ALL else index.find
 
