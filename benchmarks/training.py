@@ -26,7 +26,7 @@ from typing import Any
 from lrm_safety.chat import target_text
 from lrm_safety.nouns import Example, TrainingSpec
 
-ROWS = {"star1": 4, "lss": 6}
+ROWS = {"star1": 8, "lss": 12}
 PAIR = 2  # examples a batch in LRM-Safety-Study's script
 LONGEST = 1024
 GEMM = 1024  # rows and columns of the matrices whose product is the measure
@@ -227,7 +227,7 @@ def split(response: str) -> dict[str, str]:
 def lss_rows() -> list[Example]:
     """Half short refusals, half long sums."""
     chosen = random.Random(1)
-    return [sums_row(chosen, 7 + number) if number % 2 else safety_row(number) for number in range(ROWS["lss"])]
+    return [sums_row(chosen, 18 + number) if number % 2 else safety_row(number) for number in range(ROWS["lss"])]
 
 
 def safety_row(number: int) -> Example:

@@ -372,6 +372,8 @@ class Verdict(google.protobuf.message.Message):
     MEASURE_FIELD_NUMBER: builtins.int
     RATIONALE_FIELD_NUMBER: builtins.int
     INVALID_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    CACHED_FIELD_NUMBER: builtins.int
     id: builtins.str
     """the ScoreItem's"""
     judge: builtins.str
@@ -388,6 +390,12 @@ class Verdict(google.protobuf.message.Message):
     rationale: builtins.str
     invalid: builtins.str
     """why there is no verdict; label, score and value are then empty"""
+    cached: builtins.bool
+    """it answered from memory, for nothing"""
+    @property
+    def usage(self) -> global___Usage:
+        """set where a model was asked"""
+
     def __init__(
         self,
         *,
@@ -400,8 +408,11 @@ class Verdict(google.protobuf.message.Message):
         measure: builtins.str = ...,
         rationale: builtins.str = ...,
         invalid: builtins.str = ...,
+        usage: global___Usage | None = ...,
+        cached: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "invalid", b"invalid", "judge", b"judge", "judge_digest", b"judge_digest", "label", b"label", "measure", b"measure", "rationale", b"rationale", "score", b"score", "value", b"value"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "id", b"id", "invalid", b"invalid", "judge", b"judge", "judge_digest", b"judge_digest", "label", b"label", "measure", b"measure", "rationale", b"rationale", "score", b"score", "usage", b"usage", "value", b"value"]) -> None: ...
 
 global___Verdict = Verdict
 
@@ -1912,13 +1923,16 @@ class Written(google.protobuf.message.Message):
     EXAMPLE_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
     key: builtins.str
-    """<part>/<row number>"""
+    """<part>/<row number>; of a filter the example's id"""
     dropped: builtins.str
     """the reason"""
+    step: builtins.str
+    """of a filter, as in Step; empty: the builder"""
     @property
     def example(self) -> global___Example:
-        """or else:"""
+        """or else `dropped`; of a filter the tags and provenance, dropped or not"""
 
     @property
     def asked(self) -> global___Asked: ...
@@ -1929,9 +1943,10 @@ class Written(google.protobuf.message.Message):
         example: global___Example | None = ...,
         dropped: builtins.str = ...,
         asked: global___Asked | None = ...,
+        step: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "example", b"example"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key", "step", b"step"]) -> None: ...
 
 global___Written = Written
 
@@ -3010,18 +3025,25 @@ class Plugin(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
     name: builtins.str
     summary: builtins.str
     """first line of its docstring"""
     digest: builtins.str
     """of its code and prompt, where a change of it changes results: judges"""
+    @property
+    def at_most(self) -> global___Usage:
+        """of a judge that asks a model: what one verdict takes, beside the texts of its item"""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         summary: builtins.str = ...,
         digest: builtins.str = ...,
+        at_most: global___Usage | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "name", b"name", "summary", b"summary"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["at_most", b"at_most"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at_most", b"at_most", "digest", b"digest", "name", b"name", "summary", b"summary"]) -> None: ...
 
 global___Plugin = Plugin

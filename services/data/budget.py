@@ -2,12 +2,12 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lrm_safety.errors import Exhausted, InvalidInput
-from lrm_safety.nouns import Asked, Budget, Completion, Prompt, Sampling, Writer
+from lrm_safety.nouns import Asked, Budget, Completion, Prompt, Sampling, ScoreItem, Usage, Verdict, Writer
 
 DEFAULT_TOKENS = 512  # of a sampling that says nothing
 _MILLION = 1e6
@@ -38,23 +38,20 @@ class Purse:
             self.before.add(asked.completion_tokens, asked.cost)
 
     @contextmanager
-    def paying(self, model: Writer, prompt: Prompt, sampling: Sampling) -> Iterator[Callable[[Completion], float]]:
+    def paying(self, model: Writer, at_most: Usage) -> Iterator[Callable[[Completion | Verdict], float]]:
         """Waits until the question fits for sure; the function it gives is told the answer and returns its cost.
 
         Raises Exhausted when it would not fit even after all that is being asked.
         """
-        tokens = float(sampling.max_tokens or DEFAULT_TOKENS)
-        letters = sum(len(message.content.encode()) for message in prompt.messages)  # more than tokens
-        most = _cost(model, letters, tokens)
+        tokens, most = float(at_most.completion_tokens), _cost(model, at_most)
         self._reserve(tokens, most)
 
-        def pay(completion: Completion) -> float:
-            if completion.cached or completion.error:
+        def pay(answer: Completion | Verdict) -> float:
+            if answer.cached:
                 return 0.0
-            usage = completion.usage
-            cost = _cost(model, usage.prompt_tokens, usage.completion_tokens)
+            cost = _cost(model, answer.usage)
             with self._changed:
-                self.spent.add(usage.completion_tokens, cost)
+                self.spent.add(answer.usage.completion_tokens, cost)
             return cost
 
         try:
@@ -82,6 +79,18 @@ class Purse:
         return self.spent.tokens + tokens <= most_tokens and self.spent.cost + cost <= most_cost
 
 
+def most_written(prompt: Prompt, sampling: Sampling) -> Usage:
+    """What an answer takes at most; no text has more tokens than bytes."""
+    read = _bytes(message.content for message in prompt.messages)
+    return Usage(prompt_tokens=read, completion_tokens=sampling.max_tokens or DEFAULT_TOKENS)
+
+
+def most_judged(item: ScoreItem, at_most: Usage) -> Usage:
+    """What a verdict takes at most, by a judge that says what it takes `at_most` beside the item's texts."""
+    read = _bytes((item.prompt, item.thinking, item.answer, item.target))
+    return Usage(prompt_tokens=at_most.prompt_tokens + read, completion_tokens=at_most.completion_tokens)
+
+
 def check(budget: Budget, models: Sequence[Writer]) -> None:
     """Raises InvalidInput for a budget that cannot be kept."""
     if budget.max_tokens < 0 or budget.max_cost < 0:
@@ -93,5 +102,9 @@ def check(budget: Budget, models: Sequence[Writer]) -> None:
         )
 
 
-def _cost(model: Writer, read: float, written: float) -> float:
-    return (model.prompt_price * read + model.completion_price * written) / _MILLION
+def _cost(model: Writer, usage: Usage) -> float:
+    return (model.prompt_price * usage.prompt_tokens + model.completion_price * usage.completion_tokens) / _MILLION
+
+
+def _bytes(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) for text in texts)

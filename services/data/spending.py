@@ -29,8 +29,8 @@ def noting(run: OwnedRun, purse: Purse) -> Iterator[None]:
 
 
 def spent(run: Run, purse: Purse, noted: Cost) -> Cost:
-    """By all owners of the run. `noted` by those before has what filters asked, too, but nothing of an owner that was
-    killed; the purse has what both finished for rows.
+    """By all owners of the run. Those before have `noted` what they asked for unfinished rows, too, but nothing when
+    they were killed; the purse knows what was finished.
     """
     cost = Cost(id=run.id, kind="dataset", tenant=run.tenant, started_at=run.created_at, ended_at=time.time())
     cost.tokens = purse.spent.tokens + max(noted.tokens - purse.before.tokens, 0)

@@ -20,6 +20,7 @@ from lrm_safety.nouns import (
     RunState,
     Sampling,
     Tenant,
+    Usage,
     Writer,
 )
 from lrm_safety.settings import Settings
@@ -96,12 +97,12 @@ def test_a_build_that_fails_has_cost_what_it_has_cost(rows: Path, red: Clients) 
 
 
 def test_what_owners_before_spent_counts_once() -> None:
-    """Of 100 noted tokens 60 were for rows, and 40 for filters; of an owner that was killed only rows are known."""
+    """Of 100 noted tokens 60 were for finished rows; of an owner that was killed only these are known."""
     run = Run(id="dataset-1", tenant=Tenant(team="red"), created_at=7)
     for noted, tokens in ((Cost(tokens=100, money=1.0), 150), (Cost(), 110)):
         purse = Purse(Budget())
         purse.spent_before(Asked(completion_tokens=60, cost=0.6))
-        with purse.paying(WRITER, Prompt(), Sampling()) as pay:
+        with purse.paying(WRITER, Usage()) as pay:
             pay(answer(Prompt(), 50))
         cost = spent(run, purse, noted)
         assert (cost.tokens, cost.tenant.team, cost.started_at) == (tokens, "red", 7)
