@@ -39,18 +39,18 @@ def show(run: RunId, json: AsJson = False) -> None:
 
 def export(
     run: RunId,
-    to: Annotated[str, typer.Option(help="tensorboard; see `lrm list trackers`.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    to: Annotated[str, typer.Option(help="tensorboard, wandb or mlflow; see `lrm list trackers`.")],
+    out: Annotated[Path, typer.Option(help="Folder for what goes to no server.")] = Path("curves"),
     json: AsJson = False,
 ) -> None:
-    """Write the metrics of every step for another tool."""
+    """Write the metrics of every step for another tool; of a training that goes on, ask again for the newer ones."""
     with connected(Settings.from_env()) as clients:
         rows = _rows(clients, run)
     written = tracking.write(run, rows, to, out)
     if json:
-        print_json({"run": run, "to": to, "written": str(written)})
+        print_json({"run": run, "to": to, "written": written})
     else:
-        console.print(str(written), highlight=False, soft_wrap=True)
+        console.print(written, highlight=False, soft_wrap=True)
 
 
 def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
