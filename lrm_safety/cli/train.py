@@ -59,6 +59,7 @@ def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
     lines = [
         f"{setup.run}: {setup.precision}; all devices together {setup.peak_tflops:.3g} TFLOPS ({setup.peak_source})",
         f"memory of a process, at least: {estimate} GiB",
+        f"kernels: {setup.kernels or 'plain'} ({_tried(setup)})",
     ]
     if rows:
         last = rows[-1]
@@ -74,6 +75,11 @@ def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
             *curve([row.learning_rate for row in rows]),
         ]
     return [*lines, "", f"DeepSpeed: {json_.dumps(json_.loads(setup.deepspeed_config), indent=2)}"]
+
+
+def _tried(setup: TrainingSetup) -> str:
+    times = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in sorted(setup.step_s.items()))
+    return f"a step tried: {times}" if times else "no other tried"
 
 
 def _rows(clients: Clients, run: str) -> list[TrainingMetrics]:

@@ -12,6 +12,7 @@ from services.trainer import engine_worker
 from services.trainer.attempt import Attempt
 from services.trainer.estimate import Shape, estimate, require_fit
 from services.trainer.gauge_worker import Gauge, has_gib
+from services.trainer.kernels_worker import Trial
 
 log = observe.logger(__name__)
 
@@ -29,7 +30,7 @@ def reckon(shape: Shape, spec: TrainingSpec, precision: str, lengths: Sequence[i
     return needs
 
 
-def begin(attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[str, float]) -> Gauge:
+def begin(attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[str, float], trial: Trial) -> Gauge:
     """Measures the machine; the first process notes how the run is carried out."""
     spec = attempt.run.spec.training
     gauge = Gauge(model, precision, engine_worker.device())
@@ -42,6 +43,8 @@ def begin(attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[
             estimate_gib=needs,
             peak_tflops=gauge.peak_tflops,
             peak_source=gauge.source,
+            kernels=trial.kernels,
+            step_s=trial.step_s,
         )
         attempt.ledger.note_setup(setup)
         log.info("training_set_up", run=attempt.run.id, deepspeed=configuration, estimate_gib=needs)

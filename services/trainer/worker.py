@@ -22,7 +22,15 @@ from transformers import PreTrainedModel
 from lrm_safety import __version__, artefacts, observe, rendering
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Checkpoint, Lineage, TrainingSpec
-from services.trainer import continuing, engine_worker, export_worker, method, outset_worker, proof_worker
+from services.trainer import (
+    continuing,
+    engine_worker,
+    export_worker,
+    kernels_worker,
+    method,
+    outset_worker,
+    proof_worker,
+)
 from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
 from services.trainer.encoding import EncodedSet, encode_cached
 from services.trainer.estimate import Shape, require_sense
@@ -53,11 +61,12 @@ def work(attempt: Attempt) -> None:
     require_sense(shape, max(lengths), encoded.examples.largest_id())
     needs = outset_worker.reckon(shape, spec, precision, lengths)
     way = proof_worker.agree(model, encoded.examples, spec, precision, attempt.ledger)
+    trial = kernels_worker.agree(model, way, encoded.examples, spec, precision, attempt.ledger)
     objective = method.load(spec.method, spec.options)
     done, saved = _resume(attempt)
     engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), spec, precision, saved)
     training = Training(attempt, engine, objective, encoded)
-    training.run(done, outset_worker.begin(attempt, model, precision, needs))
+    training.run(done, outset_worker.begin(attempt, model, precision, needs, trial))
     resolved = TrainingSpec()
     resolved.CopyFrom(spec)
     resolved.precision = precision

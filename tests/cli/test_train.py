@@ -20,6 +20,8 @@ SETUP = TrainingSetup(
     estimate_gib={"weights": 0.5, "optimizer": 1.0},
     peak_tflops=0.08,
     peak_source="a 1024³ product in fp32, measured",
+    kernels="liger",
+    step_s={"plain": 0.25, "liger": 0.2},
 )
 ROWS = [
     TrainingMetrics(
@@ -55,6 +57,7 @@ def test_show(lrm):
     assert "fp32; all devices together 0.08 TFLOPS" in text
     assert "optimizer 1.00, weights 0.50 GiB" in text
     assert "step 100, epoch 2.00: loss 0.0400" in text and "MFU 25.0%" in text
+    assert "kernels: liger (a step tried: liger 0.2 s, plain 0.25 s)" in text
     assert '"stage": 2' in text
     both = json.loads(lrm("show", "training-1", "--json").output)
     assert len(both["metrics"]) == 100 and both["setup"]["precision"] == "fp32"
