@@ -23,7 +23,9 @@ PUBLISHED_TFLOPS = {  # bf16, dense, by a part of the device's name; the first t
     "B200": 2250,
     "A100": 312,
     "L40S": 362,
+    "L40": 181,
     "L4": 121,
+    "A10G": 70,
     "A10": 125,
 }
 SIDES = {"cpu": 1024, "cuda": 8192}  # large enough that starting it costs nothing
