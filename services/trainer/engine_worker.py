@@ -1,6 +1,6 @@
 """The DeepSpeed engine around a model: the same code on CPU and GPU, from one process to many.
 
-A plain torch AdamW is used and DeepSpeed's own communication kernel is left out, so nothing is compiled on first use.
+Torch's AdamW is used and DeepSpeed's own communication kernel is left out, so nothing is compiled on first use.
 """
 
 import json
@@ -22,6 +22,7 @@ from services.trainer import lora_worker
 from services.trainer.forward_worker import Forward, Way, output_head
 from services.trainer.ledger import Ledger
 from services.trainer.method import Batch, Objective
+from services.trainer.optimizer_worker import make_optimizer
 from services.trainer.resume_worker import Saved, restore_moments, restore_weights
 
 log = observe.logger(__name__)
@@ -85,9 +86,7 @@ def make_engine(trained: Trained, spec: TrainingSpec, precision: str, saved: Sav
     trained.train()
     if saved is not None:
         restore_weights(trained, saved)
-    optimizer = torch.optim.AdamW(
-        _groups(trained, spec), lr=spec.learning_rate, betas=(0.9, spec.adam_beta2), fused=True
-    )
+    optimizer = make_optimizer(trained, spec)
     engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=configuration(spec, precision))
     if spec.processes == 1 and not engine.zero_optimization():
         engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
@@ -132,6 +131,7 @@ def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
         "gradient_clipping": spec.max_grad_norm,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # torch's own runs anywhere, and needs no compiler
+        "zero_allow_untested_optimizer": True,  # ours is torch's, of which it knows that
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
@@ -140,15 +140,6 @@ def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
 def _width(model: PreTrainedModel) -> int:
     weight: Any = output_head(model).weight
     return int(weight.shape[1])
-
-
-def _groups(model: torch.nn.Module, spec: TrainingSpec) -> list[dict[str, Any]]:
-    """Biases and norms are not decayed."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _bf16_is_faster() -> bool:
