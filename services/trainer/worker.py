@@ -51,17 +51,14 @@ def work(attempt: Attempt) -> None:
     attempt.ledger.facts["dropped_too_long"] = encoded.dropped
     lengths = encoded.examples.lengths()
     require_sense(shape, max(lengths), encoded.examples.largest_id())
-    needs = outset_worker.reckon(shape, spec, precision, lengths)
+    settled, needs = outset_worker.reckon(shape, spec, precision, lengths)
     way = proof_worker.agree(model, encoded.examples, spec, precision, attempt.ledger)
     objective = method.load(spec.method, spec.options)
     done, saved = _resume(attempt)
-    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), spec, precision, saved)
+    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), settled, precision, saved)
     training = Training(attempt, engine, objective, encoded)
-    training.run(done, outset_worker.begin(attempt, model, precision, needs))
-    resolved = TrainingSpec()
-    resolved.CopyFrom(spec)
-    resolved.precision = precision
-    training.publish(base, folder, resolved)
+    training.run(done, outset_worker.begin(attempt, model, settled, needs))
+    training.publish(base, folder, settled)
 
 
 class Training:
