@@ -12,7 +12,8 @@ import deepspeed
 import deepspeed.ops
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from lrm_safety import observe
@@ -64,10 +65,16 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_model(folder: Path) -> PreTrainedModel:
-    """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model."""
+def load_model(folder: Path, is_hollow: bool = False) -> PreTrainedModel:
+    """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model.
+
+    Hollow: with room for weights that is never written to, so that it takes up no memory. Under ZeRO-3 make_engine
+    deals out the first process's weights, and nobody else needs them.
+    """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        if is_hollow:
+            return _hollow(folder)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
@@ -84,7 +91,7 @@ def make_engine(trained: Trained, spec: TrainingSpec, precision: str, saved: Sav
     if spec.gradient_checkpointing:
         trained.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained.train()
-    if saved is not None:
+    if saved is not None and (spec.zero_stage < 3 or dist.get_rank() == 0):
         restore_weights(trained, saved)
     optimizer = make_optimizer(trained, spec)
     engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=configuration(spec, precision))
@@ -135,6 +142,14 @@ def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
+
+
+def _hollow(folder: Path) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with no_init_weights():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    model.tie_weights()
+    return model
 
 
 def _width(model: PreTrainedModel) -> int:

@@ -87,7 +87,8 @@ def require_fit(needs: Mapping[str, float], has_gib: float, spec: TrainingSpec) 
     ]
     parts = ", ".join(f"{name} {size:.1f}" for name, size in needs.items())
     raise InvalidInput(
-        f"the training does not fit: each process needs at least {total:.1f} GiB ({parts}) and has {has_gib:.1f}; "
+        "the training does not fit, even with gradient checkpointing: each process needs at least "
+        f"{total:.1f} GiB ({parts}) and has {has_gib:.1f}; "
         f"try {', '.join(way for is_open, way in ways if is_open)}"
     )
 

@@ -34,7 +34,7 @@ class Gauge:
     def __init__(self, model: torch.nn.Module, precision: str, device: torch.device) -> None:
         """Measures, together with all processes."""
         self._device = device
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
         self._flops_per_token = 4.0 * sum(size for size, _ in sizes) + 2.0 * sum(size for size, grad in sizes if grad)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         published = next((rate for part, rate in PUBLISHED_TFLOPS.items() if part in name), 0)
@@ -64,6 +64,12 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def _size(parameter: torch.nn.Parameter) -> int:
+    """Its numbers in all processes; of one that ZeRO-3 has dealt out none is here."""
+    size: int = getattr(parameter, "ds_numel", parameter.numel())
+    return size
 
 
 def _measured_tflops(precision: str, device: torch.device) -> float:

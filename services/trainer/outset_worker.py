@@ -35,8 +35,6 @@ def reckon(
     settled = TrainingSpec()
     settled.CopyFrom(spec)
     settled.precision, settled.gradient_checkpointing = precision, bool(somewhere)
-    if settled.gradient_checkpointing and not spec.gradient_checkpointing:
-        log.info("gradients_checkpointed", estimate_gib=needs, has_gib=round(has_gib(device, spec), 1))
     return settled, needs
 
 
@@ -56,5 +54,11 @@ def begin(attempt: Attempt, model: torch.nn.Module, spec: TrainingSpec, needs: d
             peak_source=gauge.source,
         )
         attempt.ledger.note_setup(setup)
-        log.info("training_set_up", run=attempt.run.id, deepspeed=configuration, estimate_gib=needs)
+        log.info(
+            "training_set_up",
+            run=attempt.run.id,
+            deepspeed=configuration,
+            estimate_gib=needs,
+            gradient_checkpointing=spec.gradient_checkpointing,
+        )
     return gauge

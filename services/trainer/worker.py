@@ -187,7 +187,7 @@ def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedMode
         encoding = partial(encode_cached, partial(read_examples, attempt, spec.dataset), folder, spec, cache)
         is_first = dist.get_node_local_rank(0) == 0
         encoded = pool.submit(encoding) if is_first else None
-        model = engine_worker.load_model(folder)
+        model = engine_worker.load_model(folder, is_hollow=spec.zero_stage == 3 and dist.get_rank() > 0)
         found = encoded.result() if encoded else None
         dist.barrier()
         return found or encoding(), model

@@ -74,8 +74,9 @@ def test_safekey_is_the_same_training_on_two_processes(tmp_path, stage, detach):
         spec = bench.spec(method="safekey", options=options, epochs=3, weight_decay=0.1, **ways)
         ledger, code, output = bench.train(spec)
         assert code == 0, output
-        found = [{"loss": row.loss, "norm": row.grad_norm, **row.terms} for row in ledger.read_metrics()]
-        curves.append(found)
+        found = list(ledger.read_metrics())
+        assert all(row.mfu > 0 for row in found)
+        curves.append([{"loss": row.loss, "norm": row.grad_norm, **row.terms} for row in found])
     one, two = curves
     assert len(one) == 6
     assert two == [pytest.approx(row, rel=TOLERANCE) for row in one]
