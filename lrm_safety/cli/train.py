@@ -56,9 +56,10 @@ def export(
 def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
     """The lines of `lrm train show`."""
     estimate = ", ".join(f"{name} {size:.2f}" for name, size in sorted(setup.estimate_gib.items()))
+    checkpointed = ", with gradient checkpointing" if setup.gradient_checkpointing else ""
     lines = [
         f"{setup.run}: {setup.precision}; all devices together {setup.peak_tflops:.3g} TFLOPS ({setup.peak_source})",
-        f"memory of a process, at least: {estimate} GiB",
+        f"memory of a process, at least: {estimate} GiB{checkpointed}",
         f"kernels: {setup.kernels or 'plain'} ({_tried(setup)})",
     ]
     if rows:

@@ -165,6 +165,7 @@ class TrainingSetup(google.protobuf.message.Message):
     PEAK_SOURCE_FIELD_NUMBER: builtins.int
     KERNELS_FIELD_NUMBER: builtins.int
     STEP_S_FIELD_NUMBER: builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: builtins.int
     run: builtins.str
     precision: builtins.str
     deepspeed_config: builtins.str
@@ -174,6 +175,8 @@ class TrainingSetup(google.protobuf.message.Message):
     peak_source: builtins.str
     kernels: builtins.str
     """of norms, rotations and gated layers: plain, or liger where a trial found them faster"""
+    gradient_checkpointing: builtins.bool
+    """asked for, or the only way that it fits"""
     @property
     def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """of each process: weights, gradients, optimizer, activations, ..."""
@@ -193,8 +196,9 @@ class TrainingSetup(google.protobuf.message.Message):
         peak_source: builtins.str = ...,
         kernels: builtins.str = ...,
         step_s: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        gradient_checkpointing: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "kernels", b"kernels", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run", "step_s", b"step_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "gradient_checkpointing", b"gradient_checkpointing", "kernels", b"kernels", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run", "step_s", b"step_s"]) -> None: ...
 
 global___TrainingSetup = TrainingSetup
 
