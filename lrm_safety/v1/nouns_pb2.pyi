@@ -786,6 +786,7 @@ class TrainingSpec(google.protobuf.message.Message):
     """auto | fp32 | bf16"""
     zero_stage: builtins.int
     gradient_checkpointing: builtins.bool
+    """false = only where the memory is too small without"""
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
