@@ -119,7 +119,7 @@ class Training:
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
             if self._rank == 0:
                 self._publish(base, folder, spec)
-        dist.barrier()
+            dist.barrier()  # inside: what gathers the parameters waits for minutes only
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
