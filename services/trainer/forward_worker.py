@@ -34,11 +34,13 @@ class Way:
     is_fused: bool  # loss and gradient of the head in one go, without logits; else logits of the wanted tokens
 
 
-def ways(model: PreTrainedModel) -> list[Way]:
-    """The fastest first."""
+def ways(model: PreTrainedModel, longest: int) -> list[Way]:
+    """Those that may do for sequences of up to `longest` tokens, the fastest first."""
     own = str(model.config._attn_implementation)
     packed = FLASH if torch.cuda.is_available() and find_spec("flash_attn") else SLICES
-    return [Way(packed, True, True), Way(packed, True, False), Way(own, False, True), Way(own, False, False)]
+    every = [Way(packed, True, True), Way(packed, True, False), Way(own, False, True), Way(own, False, False)]
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return [way for way in every if way.attention != SLICES or not window or longest <= window]
 
 
 class Forward:

@@ -3,14 +3,23 @@
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AttentionInterface,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from services.trainer import cross_entropy_worker
+from services.trainer.encoding import EncodedRows
 from services.trainer.forward_worker import SLICES, Way, attend_within
 from services.trainer.proof_worker import choose_way
 from tests.trainer.methods.made import SHAPE, encoded
 
-EXAMPLES = [encoded(30, 12, seed) for seed in range(3)]
+EXAMPLES = EncodedRows.of(encoded(length, 12, seed) for seed, length in enumerate((30, 60, 30)))
 
 
 def attend_across(module, query, key, value, attention_mask, **options):
@@ -41,6 +50,12 @@ def test_padded_where_sequences_would_see_each_other():
     finally:
         AttentionInterface.register(SLICES, attend_within)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("window", "way"), [(59, Way("sdpa", False, True)), (60, Way(SLICES, True, True))])
+def test_padded_where_an_example_is_longer_than_the_window_of_attention(window, way):
+    model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=window))
+    assert choose_way(model, EXAMPLES, "fp32") == way
 
 
 @pytest.mark.parametrize("count", [0, 1, cross_entropy_worker.ROWS + 3])
