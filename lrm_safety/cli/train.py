@@ -59,6 +59,7 @@ def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
     lines = [
         f"{setup.run}: {setup.precision}; all devices together {setup.peak_tflops:.3g} TFLOPS ({setup.peak_source})",
         f"memory of a process, at least: {estimate} GiB",
+        f"examples: {setup.examples:,} trained, {setup.dropped_too_long:,} dropped: longer than max_tokens",
     ]
     if rows:
         last = rows[-1]

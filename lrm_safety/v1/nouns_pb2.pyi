@@ -2285,6 +2285,8 @@ class Lineage(google.protobuf.message.Message):
     ORIGIN_FIELD_NUMBER: builtins.int
     CODE_VERSION_FIELD_NUMBER: builtins.int
     LICENCE_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    DROPPED_TOO_LONG_FIELD_NUMBER: builtins.int
     base: builtins.str
     """checkpoint reference"""
     dataset: builtins.str
@@ -2294,6 +2296,10 @@ class Lineage(google.protobuf.message.Message):
     """imported: package, folder or hub id"""
     code_version: builtins.str
     licence: builtins.str
+    examples: builtins.int
+    """of the dataset that were trained"""
+    dropped_too_long: builtins.int
+    """of the dataset that did not fit into max_tokens"""
     @property
     def training(self) -> global___TrainingSpec: ...
     def __init__(
@@ -2306,9 +2312,11 @@ class Lineage(google.protobuf.message.Message):
         origin: builtins.str = ...,
         code_version: builtins.str = ...,
         licence: builtins.str = ...,
+        examples: builtins.int = ...,
+        dropped_too_long: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "code_version", b"code_version", "dataset", b"dataset", "licence", b"licence", "origin", b"origin", "run", b"run", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "code_version", b"code_version", "dataset", b"dataset", "dropped_too_long", b"dropped_too_long", "examples", b"examples", "licence", b"licence", "origin", b"origin", "run", b"run", "training", b"training"]) -> None: ...
 
 global___Lineage = Lineage
 

@@ -147,6 +147,8 @@ class TrainingSetup(google.protobuf.message.Message):
     ESTIMATE_GIB_FIELD_NUMBER: builtins.int
     PEAK_TFLOPS_FIELD_NUMBER: builtins.int
     PEAK_SOURCE_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    DROPPED_TOO_LONG_FIELD_NUMBER: builtins.int
     run: builtins.str
     precision: builtins.str
     deepspeed_config: builtins.str
@@ -154,6 +156,9 @@ class TrainingSetup(google.protobuf.message.Message):
     peak_tflops: builtins.float
     """all devices together: as published for the GPU, else measured by a multiplication"""
     peak_source: builtins.str
+    examples: builtins.int
+    """that fit into max_tokens and are trained"""
+    dropped_too_long: builtins.int
     @property
     def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """of each process: weights, gradients, optimizer, activations, ..."""
@@ -167,8 +172,10 @@ class TrainingSetup(google.protobuf.message.Message):
         estimate_gib: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         peak_tflops: builtins.float = ...,
         peak_source: builtins.str = ...,
+        examples: builtins.int = ...,
+        dropped_too_long: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "dropped_too_long", b"dropped_too_long", "estimate_gib", b"estimate_gib", "examples", b"examples", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run"]) -> None: ...
 
 global___TrainingSetup = TrainingSetup
 

@@ -10,6 +10,7 @@ from lrm_safety import observe
 from lrm_safety.nouns import TrainingSetup, TrainingSpec
 from services.trainer import engine_worker
 from services.trainer.attempt import Attempt
+from services.trainer.encoding import EncodedSet
 from services.trainer.estimate import Shape, estimate, require_fit
 from services.trainer.gauge_worker import Gauge, has_gib
 
@@ -29,7 +30,9 @@ def reckon(shape: Shape, spec: TrainingSpec, precision: str, lengths: Sequence[i
     return needs
 
 
-def begin(attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[str, float]) -> Gauge:
+def begin(
+    attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[str, float], encoded: EncodedSet
+) -> Gauge:
     """Measures the machine; the first process notes how the run is carried out."""
     spec = attempt.run.spec.training
     gauge = Gauge(model, precision, engine_worker.device())
@@ -42,6 +45,8 @@ def begin(attempt: Attempt, model: torch.nn.Module, precision: str, needs: dict[
             estimate_gib=needs,
             peak_tflops=gauge.peak_tflops,
             peak_source=gauge.source,
+            examples=len(encoded.examples),
+            dropped_too_long=encoded.dropped,
         )
         attempt.ledger.note_setup(setup)
         log.info("training_set_up", run=attempt.run.id, deepspeed=configuration, estimate_gib=needs)

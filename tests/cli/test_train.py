@@ -20,6 +20,8 @@ SETUP = TrainingSetup(
     estimate_gib={"weights": 0.5, "optimizer": 1.0},
     peak_tflops=0.08,
     peak_source="a 1024³ product in fp32, measured",
+    examples=900,
+    dropped_too_long=100,
 )
 ROWS = [
     TrainingMetrics(
@@ -54,6 +56,7 @@ def test_show(lrm):
     text = lrm("show", "training-1").output
     assert "fp32; all devices together 0.08 TFLOPS" in text
     assert "optimizer 1.00, weights 0.50 GiB" in text
+    assert "900 trained, 100 dropped: longer than max_tokens" in text
     assert "step 100, epoch 2.00: loss 0.0400" in text and "MFU 25.0%" in text
     assert '"stage": 2' in text
     both = json.loads(lrm("show", "training-1", "--json").output)
