@@ -61,6 +61,7 @@ def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
         f"{setup.run}: {setup.precision}; all devices together {setup.peak_tflops:.3g} TFLOPS ({setup.peak_source})",
         f"memory of a process, at least: {estimate} GiB{checkpointed}",
         f"kernels: {setup.kernels or 'plain'} ({_tried(setup)})",
+        f"examples: {setup.examples:,} trained, {setup.dropped_too_long:,} dropped: longer than max_tokens",
     ]
     if rows:
         last = rows[-1]

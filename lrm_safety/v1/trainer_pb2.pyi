@@ -166,6 +166,8 @@ class TrainingSetup(google.protobuf.message.Message):
     KERNELS_FIELD_NUMBER: builtins.int
     STEP_S_FIELD_NUMBER: builtins.int
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    DROPPED_TOO_LONG_FIELD_NUMBER: builtins.int
     run: builtins.str
     precision: builtins.str
     deepspeed_config: builtins.str
@@ -177,6 +179,9 @@ class TrainingSetup(google.protobuf.message.Message):
     """of norms, rotations and gated layers: plain, or liger where a trial found them faster"""
     gradient_checkpointing: builtins.bool
     """asked for, or the only way that it fits"""
+    examples: builtins.int
+    """that fit into max_tokens and are trained"""
+    dropped_too_long: builtins.int
     @property
     def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """of each process: weights, gradients, optimizer, activations, ..."""
@@ -197,8 +202,10 @@ class TrainingSetup(google.protobuf.message.Message):
         kernels: builtins.str = ...,
         step_s: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         gradient_checkpointing: builtins.bool = ...,
+        examples: builtins.int = ...,
+        dropped_too_long: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "estimate_gib", b"estimate_gib", "gradient_checkpointing", b"gradient_checkpointing", "kernels", b"kernels", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run", "step_s", b"step_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "dropped_too_long", b"dropped_too_long", "estimate_gib", b"estimate_gib", "examples", b"examples", "gradient_checkpointing", b"gradient_checkpointing", "kernels", b"kernels", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run", "step_s", b"step_s"]) -> None: ...
 
 global___TrainingSetup = TrainingSetup
 

@@ -5,6 +5,7 @@ Torch's AdamW is used and DeepSpeed's own communication kernel is left out, so n
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from services.trainer.resume_worker import Saved, restore_moments, restore_weigh
 
 log = observe.logger(__name__)
 BF16_MUST_WIN_BY = 1.25  # casting costs something too
+ALONE = timedelta(hours=6)  # how long all may wait for what one does alone: encoding, the proof, publishing
 
 
 class Trained(torch.nn.Module):
@@ -58,7 +60,8 @@ def join_processes() -> None:
     deepspeed.ops.__compatible_ops__ = {}  # else its shared-memory kernel is compiled here, which takes a minute
     if torch.cuda.is_available():
         torch.cuda.set_device(dist.get_node_local_rank(0))
-    deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, timeout=ALONE, verbose=False)
 
 
 def device() -> torch.device:

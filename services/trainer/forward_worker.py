@@ -36,12 +36,17 @@ class Way:
     is_fused: bool  # loss and gradient of the head in one go, without logits; else logits of the wanted tokens
 
 
-def ways(model: PreTrainedModel) -> list[Way]:
-    """The fastest first. GPUs' own only where the model is on one already."""
+def ways(model: PreTrainedModel, longest: int) -> list[Way]:
+    """Those that may do for sequences of up to `longest` tokens, the fastest first. GPUs' own only where the model is
+    on one already.
+    """
     own, attentions = str(model.config._attn_implementation), [SLICES]
     if model.device.type == "cuda":
         is_dropping = bool(getattr(model.config, "attention_dropout", 0))  # which torch's own does not
         attentions = [FLASH] * bool(find_spec("flash_attn")) + [VARLEN] * (not is_dropping) + attentions
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window and longest > window:  # only the package's kernel knows windows
+        attentions = [each for each in attentions if each == FLASH]
     packings = [Way(attention, True, is_fused) for attention in attentions for is_fused in (True, False)]
     return [*packings, Way(own, False, True), Way(own, False, False)]
 

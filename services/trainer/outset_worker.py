@@ -10,6 +10,7 @@ from lrm_safety import observe
 from lrm_safety.nouns import TrainingSetup, TrainingSpec
 from services.trainer import engine_worker
 from services.trainer.attempt import Attempt
+from services.trainer.encoding import EncodedSet
 from services.trainer.estimate import Shape, fit
 from services.trainer.gauge_worker import Gauge, has_gib
 from services.trainer.kernels_worker import Trial
@@ -39,7 +40,14 @@ def reckon(
     return settled, needs
 
 
-def begin(attempt: Attempt, model: torch.nn.Module, spec: TrainingSpec, needs: dict[str, float], trial: Trial) -> Gauge:
+def begin(
+    attempt: Attempt,
+    model: torch.nn.Module,
+    spec: TrainingSpec,
+    needs: dict[str, float],
+    trial: Trial,
+    encoded: EncodedSet,
+) -> Gauge:
     """Measures the machine; the first process notes how the run is carried out, which is what `spec` says."""
     gauge = Gauge(model, spec.precision, engine_worker.device())
     attempt.ledger.facts["gradient_checkpointing"] = float(spec.gradient_checkpointing)
@@ -55,6 +63,8 @@ def begin(attempt: Attempt, model: torch.nn.Module, spec: TrainingSpec, needs: d
             peak_source=gauge.source,
             kernels=trial.kernels,
             step_s=trial.step_s,
+            examples=len(encoded.examples),
+            dropped_too_long=encoded.dropped,
         )
         attempt.ledger.note_setup(setup)
         log.info(

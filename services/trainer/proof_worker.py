@@ -19,6 +19,7 @@ from lrm_safety.encoding import Encoded
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingSpec
 from services.trainer import engine_worker
+from services.trainer.encoding import EncodedRows
 from services.trainer.forward_worker import Forward, Way, ways
 from services.trainer.ledger import Ledger
 from services.trainer.method import Sequences
@@ -29,9 +30,7 @@ SAMPLED = 4096  # numbers of each parameter's gradient that are compared
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the gradients' difference in norm; a mixed-up sequence gives above 0.1
 
 
-def agree(
-    model: PreTrainedModel, examples: Sequence[Encoded], spec: TrainingSpec, precision: str, ledger: Ledger
-) -> Way:
+def agree(model: PreTrainedModel, examples: EncodedRows, spec: TrainingSpec, precision: str, ledger: Ledger) -> Way:
     """The way of the whole run: all processes and all attempts take the first one's choice.
 
     The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is.
@@ -49,7 +48,7 @@ def agree(
     return way
 
 
-def choose_way(model: PreTrainedModel, examples: Sequence[Encoded], precision: str) -> Way:
+def choose_way(model: PreTrainedModel, examples: EncodedRows, precision: str) -> Way:
     """The fastest way that is the same training. The model is left in that way, without gradients.
 
     Raises InvalidInput when none is: the model does not predict each token from those before it.
@@ -60,7 +59,7 @@ def choose_way(model: PreTrainedModel, examples: Sequence[Encoded], precision: s
     try:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             plain = measure(model, _alone(model, two))
-            for way in ways(model):
+            for way in ways(model, max(examples.lengths())):
                 error = _error(model, way, two, plain)
                 if error <= TOLERANCE[precision]:
                     log.info(

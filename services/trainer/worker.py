@@ -66,7 +66,7 @@ def work(attempt: Attempt) -> None:
     done, saved = _resume(attempt)
     engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), settled, precision, saved)
     training = Training(attempt, engine, objective, encoded)
-    training.run(done, outset_worker.begin(attempt, model, settled, needs, trial))
+    training.run(done, outset_worker.begin(attempt, model, settled, needs, trial, encoded))
     training.publish(base, folder, settled)
 
 
@@ -74,7 +74,7 @@ class Training:
     """The optimizer steps of one attempt."""
 
     def __init__(self, attempt: Attempt, engine: Any, objective: Objective, encoded: EncodedSet) -> None:
-        self._attempt, self._engine, self._encoded = attempt, engine, encoded.examples
+        self._attempt, self._engine, self._encoded = attempt, engine, encoded
         self._spec = attempt.run.spec.training
         self._plan = Plan(encoded.examples.lengths(), self._spec, encoded.examples.parts())
         self._stepper = Stepper(engine, objective, self._plan, encoded.examples)
@@ -125,13 +125,13 @@ class Training:
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
             if self._rank == 0:
                 self._publish(base, folder, spec)
-        dist.barrier()
+            dist.barrier()  # inside: what gathers the parameters waits for minutes only
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
         ledger.progress("publishing", 0, 1, "checkpoints")
         export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
-        export_worker.verify_folder(out, model, self._encoded[0].ids)
+        export_worker.verify_folder(out, model, self._encoded.examples[0].ids)
         lineage = Lineage(
             base=spec.base,
             dataset=spec.dataset,
@@ -139,11 +139,15 @@ class Training:
             run=self._attempt.run.id,
             code_version=__version__,
             licence=base.lineage.licence,
+            examples=len(self._encoded.examples),
+            dropped_too_long=self._encoded.dropped,
         )
         size = export_worker.count_parameters(out)
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
         export_worker.write_heads(self._attempt.store, self._attempt.run.id, self._engine.module.heads)
         ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
+        if self._encoded.dropped:
+            log.warning("examples_dropped", dropped_too_long=self._encoded.dropped, max_tokens=spec.max_tokens)
         self._points.clear()
         shutil.rmtree(_scratch(self._attempt), ignore_errors=True)
 

@@ -23,6 +23,8 @@ SETUP = TrainingSetup(
     peak_source="a 1024³ product in fp32, measured",
     kernels="liger",
     step_s={"plain": 0.25, "liger": 0.2},
+    examples=900,
+    dropped_too_long=100,
 )
 ROWS = [
     TrainingMetrics(
@@ -57,6 +59,7 @@ def test_show(lrm):
     text = lrm("show", "training-1").output
     assert "fp32; all devices together 0.08 TFLOPS" in text
     assert "optimizer 1.00, weights 0.50 GiB, with gradient checkpointing" in text
+    assert "900 trained, 100 dropped: longer than max_tokens" in text
     assert "step 100, epoch 2.00: loss 0.0400" in text and "MFU 25.0%" in text
     assert "kernels: liger (a step tried: liger 0.2 s, plain 0.25 s)" in text
     assert '"stage": 2' in text

@@ -5,14 +5,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AttentionInterface,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from services.trainer import cross_entropy_worker, forward_worker
+from services.trainer.encoding import EncodedRows
 from services.trainer.forward_worker import FLASH, SLICES, VARLEN, Way, attend_varlen, attend_within, ways
 from services.trainer.proof_worker import choose_way
 from tests.trainer.methods.made import SHAPE, encoded
 
-EXAMPLES = [encoded(30, 12, seed) for seed in range(3)]
+EXAMPLES = EncodedRows.of(encoded(length, 12, seed) for seed, length in enumerate((30, 60, 30)))
 
 
 def attend_across(module, query, key, value, attention_mask, **options):
@@ -53,11 +62,11 @@ def test_a_gpu_has_more_ways_and_each_has_one_to_fall_back_on(monkeypatch, has_p
     monkeypatch.setattr(forward_worker, "find_spec", lambda name: has_package or None)
     config = LlamaConfig(**SHAPE, attention_dropout=dropout, attn_implementation="sdpa")
     model = SimpleNamespace(config=config, device=torch.device("cuda"))
-    found = ways(model)
+    found = ways(model, 12)
     assert list(dict.fromkeys(way.attention for way in found)) == [*expected, "sdpa"]
     assert [way.is_packed for way in found] == [True] * 2 * len(expected) + [False] * 2
     model.device = torch.device("cpu")
-    assert {way.attention for way in ways(model)} == {SLICES, "sdpa"}
+    assert {way.attention for way in ways(model, 12)} == {SLICES, "sdpa"}
 
 
 def one_kernel(query, key, value, *limits, scale, window_size, enable_gqa):
@@ -81,6 +90,12 @@ def test_one_kernel_attends_as_slices_do(monkeypatch):
     torch.testing.assert_close(found, expected)
     with pytest.raises(NotImplementedError):
         attend_varlen(None, query, key, value, None, cu_seq_lens_q=ends, max_length_q=8, sliding_window=4)
+
+
+@pytest.mark.parametrize(("window", "way"), [(59, Way("sdpa", False, True)), (60, Way(SLICES, True, True))])
+def test_padded_where_an_example_is_longer_than_the_window_of_attention(window, way):
+    model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=window))
+    assert choose_way(model, EXAMPLES, "fp32") == way
 
 
 @pytest.mark.parametrize("count", [0, 1, cross_entropy_worker.ROWS + 3])

@@ -70,6 +70,8 @@ def plainly(steps: int) -> dict[str, torch.Tensor]:
 
 def main(folder: Path) -> None:
     engine_worker.join_processes()
+    waits = dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+    assert waits == engine_worker.ALONE, f"the others wait only {waits} for what one process does alone"
     points = ResumePoints(FileStore(folder / "store"), "training-1", 1)
     done = 0
     for number, (stage, offload) in enumerate(WAYS):
