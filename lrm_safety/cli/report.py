@@ -12,10 +12,12 @@ from lrm_safety.errors import NotFound
 from lrm_safety.nouns import (
     GetDatasetRequest,
     GetOutcomeRequest,
+    GetSetupRequest,
     ListRunsRequest,
     Outcome,
     ReadMetricsRequest,
     ReadRecordsRequest,
+    TrainingSetup,
 )
 from lrm_safety.report import ReportData, as_json, terminal, write_folder
 from lrm_safety.settings import Settings
@@ -63,7 +65,16 @@ def gather(clients: Clients, run: str) -> ReportData:
         dataset,
         metrics,
         lambda id_: rpc_stream(clients.bench.ReadRecords, ReadRecordsRequest(run=id_), READ_S),
+        _setup(clients, outcome.training_run) if outcome.training_run else None,
     )
+
+
+def _setup(clients: Clients, run: str) -> TrainingSetup | None:
+    """None for a training of before set-ups were kept."""
+    try:
+        return rpc(clients.trainer.GetSetup, GetSetupRequest(run=run))
+    except NotFound:
+        return None
 
 
 def write(data: ReportData, folder: Path, samples: bool = True) -> Path:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from lrm_safety.nouns import Cell, Comparison, Dataset, Decision, RecipeOutcome, Scorecard, TrainingMetrics
+from lrm_safety.nouns import Cell, Comparison, Dataset, Decision, Scorecard
 from lrm_safety.report.facts import (
     VERDICTS,
     Change,
@@ -32,7 +32,8 @@ def as_json(data: ReportData) -> dict[str, Any]:
     - gate: {alpha, max_invalid, roles: [{role, outcome, margin, baseline, candidate, worsening, low, high, reason}],
       history, statement_digest} or null; worsening, low and high are positive where the candidate is worse
     - dataset: {name, digest, examples, parts: [{name, read, kept, dropped, licence}], response_tokens} or null
-    - training: {run, checkpoint, steps, loss, token_accuracy, tokens_per_s} (last logged step) or null
+    - training: {run, checkpoint, examples, dropped_too_long, and of the last logged step: steps, loss, token_accuracy,
+      tokens_per_s} or null
     """
     outcome = data.outcome
     return {
@@ -46,7 +47,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
         "cells": [_row(row) for row in rows_of(outcome)],
         "gate": _gate(decision_of(outcome)),
         "dataset": _dataset(data.dataset),
-        "training": _training(outcome, data.metrics),
+        "training": _training(data),
     }
 
 
@@ -171,13 +172,16 @@ def _dataset(dataset: Dataset | None) -> dict[str, Any] | None:
     }
 
 
-def _training(outcome: RecipeOutcome, metrics: list[TrainingMetrics]) -> dict[str, Any] | None:
+def _training(data: ReportData) -> dict[str, Any] | None:
+    outcome, metrics, setup = data.outcome, data.metrics, data.setup
     if not metrics and not outcome.training_run:
         return None
     last = metrics[-1] if metrics else None
     return {
         "run": outcome.training_run,
         "checkpoint": outcome.checkpoint,
+        "examples": setup.examples if setup else None,
+        "dropped_too_long": setup.dropped_too_long if setup else None,
         "steps": last.step if last else None,
         "loss": _number(last.loss) if last else None,
         "token_accuracy": _number(last.token_accuracy) if last else None,

@@ -14,6 +14,7 @@ from lrm_safety.nouns import (
     Record,
     Scorecard,
     TrainingMetrics,
+    TrainingSetup,
 )
 
 VERDICTS = {
@@ -38,6 +39,7 @@ class ReportData:
     dataset: Dataset | None
     metrics: list[TrainingMetrics]
     records: Callable[[str], Iterator[Record]]
+    setup: TrainingSetup | None = None  # of the training
 
 
 @dataclass(frozen=True)

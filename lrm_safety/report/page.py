@@ -84,6 +84,7 @@ def about(data: ReportData) -> dict[str, Any]:
         "compared": [row for row in rows if row.comparison],
         "curves": [Markup(render("curve.svg", curve=curve)) for curve in curves(data.metrics)],
         "metrics": data.metrics,
+        "setup": data.setup,
         "dataset": data.dataset,
         "funnel": datasets.funnel(data.dataset) if data.dataset else [],
         "lineage": lineage(outcome),

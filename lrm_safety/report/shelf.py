@@ -17,6 +17,7 @@ from lrm_safety.nouns import (
     RunState,
     Scorecard,
     TrainingMetrics,
+    TrainingSetup,
 )
 from lrm_safety.report.facts import ReportData, baseline_of, candidate_of, decision_of
 from lrm_safety.runs import read_parts, read_run
@@ -80,7 +81,8 @@ class Shelf:
                 dataset = self.dataset(outcome.dataset)
             except NotFound:
                 dataset = None
-        return ReportData(outcome, dataset, list(self.metrics(outcome.training_run)), self._records)
+        metrics, setup = list(self.metrics(outcome.training_run)), self._setup(outcome.training_run)
+        return ReportData(outcome, dataset, metrics, self._records, setup)
 
     def datasets(self) -> list[Dataset]:
         """Newest first."""
@@ -89,6 +91,10 @@ class Shelf:
     def dataset(self, reference: str) -> Dataset:
         """Raises NotFound."""
         return artefacts.find(self.store, "datasets", Dataset, reference)
+
+    def _setup(self, training_run: str) -> TrainingSetup | None:
+        key = f"runs/{training_run}/job/setup.json"
+        return jsonl.loads(TrainingSetup, self.store.read(key)) if training_run and self.store.stat(key) else None
 
     def metrics(self, training_run: str) -> Iterator[TrainingMetrics]:
         """One row a step, in order; of a step trained twice the later attempt counts."""

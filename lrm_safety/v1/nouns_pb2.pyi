@@ -786,6 +786,7 @@ class TrainingSpec(google.protobuf.message.Message):
     """auto | fp32 | bf16"""
     zero_stage: builtins.int
     gradient_checkpointing: builtins.bool
+    """false = only where the memory is too small without"""
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
@@ -829,11 +830,11 @@ class TrainingSpec(google.protobuf.message.Message):
         base: builtins.str = ...,
         dataset: builtins.str = ...,
         method: builtins.str = ...,
-        epochs: builtins.float = ...,
-        learning_rate: builtins.float = ...,
-        batch_size: builtins.int = ...,
+        epochs: builtins.float | None = ...,
+        learning_rate: builtins.float | None = ...,
+        batch_size: builtins.int | None = ...,
         micro_batch_size: builtins.int = ...,
-        max_tokens: builtins.int = ...,
+        max_tokens: builtins.int | None = ...,
         warmup_ratio: builtins.float | None = ...,
         weight_decay: builtins.float | None = ...,
         max_grad_norm: builtins.float | None = ...,
@@ -843,8 +844,8 @@ class TrainingSpec(google.protobuf.message.Message):
         gradient_checkpointing: builtins.bool = ...,
         save_every_steps: builtins.int = ...,
         thinking: builtins.str = ...,
-        processes: builtins.int = ...,
-        nodes: builtins.int = ...,
+        processes: builtins.int | None = ...,
+        nodes: builtins.int | None = ...,
         node_pool: builtins.str = ...,
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         lora: global___Lora | None = ...,
@@ -856,12 +857,24 @@ class TrainingSpec(google.protobuf.message.Message):
         continues: builtins.str = ...,
         adam_beta2: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_max_grad_norm", b"_max_grad_norm", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "base", b"base", "batch_size", b"batch_size", "continues", b"continues", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "keep_resume_points", b"keep_resume_points", "learning_rate", b"learning_rate", "legacy", b"legacy", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "offload", b"offload", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "template", b"template", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_max_tokens", b"_max_tokens", "_nodes", b"_nodes", "_processes", b"_processes", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "batch_size", b"batch_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "nodes", b"nodes", "processes", b"processes", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_adam_beta2", b"_adam_beta2", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_max_grad_norm", b"_max_grad_norm", "_max_tokens", b"_max_tokens", "_nodes", b"_nodes", "_processes", b"_processes", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_weight_decay", b"_weight_decay", "adam_beta2", b"adam_beta2", "base", b"base", "batch_size", b"batch_size", "continues", b"continues", "dataset", b"dataset", "epochs", b"epochs", "gradient_checkpointing", b"gradient_checkpointing", "keep_resume_points", b"keep_resume_points", "learning_rate", b"learning_rate", "legacy", b"legacy", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_tokens", b"max_tokens", "method", b"method", "micro_batch_size", b"micro_batch_size", "name", b"name", "node_pool", b"node_pool", "nodes", b"nodes", "offload", b"offload", "options", b"options", "precision", b"precision", "processes", b"processes", "save_every_steps", b"save_every_steps", "seed", b"seed", "template", b"template", "thinking", b"thinking", "turns", b"turns", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "zero_stage", b"zero_stage"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_adam_beta2", b"_adam_beta2"]) -> typing.Literal["adam_beta2"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_grad_norm", b"_max_grad_norm"]) -> typing.Literal["max_grad_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_tokens", b"_max_tokens"]) -> typing.Literal["max_tokens"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_nodes", b"_nodes"]) -> typing.Literal["nodes"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_processes", b"_processes"]) -> typing.Literal["processes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -1556,11 +1569,12 @@ class Cost(google.protobuf.message.Message):
     id: builtins.str
     """of the job or run"""
     kind: builtins.str
-    """training | import | engine | bench"""
+    """training | import | engine | bench | dataset"""
     gpu_seconds: builtins.float
     tokens: builtins.float
+    """written by models that were asked"""
     money: builtins.float
-    """gpu_seconds at the pool's price; in the currency of the cluster's configuration"""
+    """gpu_seconds at the pool's price, tokens at a Writer's; in the currency of the configuration"""
     node_pool: builtins.str
     started_at: builtins.float
     """seconds since 1970"""
@@ -2241,12 +2255,15 @@ class Dataset(google.protobuf.message.Message):
     OVERLAPS_FIELD_NUMBER: builtins.int
     BAD_ROWS_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    UNANSWERED_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     examples: builtins.int
     created_at: builtins.float
     bad_rows: builtins.int
     """rows that could not be read and were skipped"""
+    unanswered: builtins.int
+    """examples without an answer: such a dataset is not trained on"""
     @property
     def spec(self) -> global___DatasetSpec: ...
     @property
@@ -2283,9 +2300,10 @@ class Dataset(google.protobuf.message.Message):
         overlaps: collections.abc.Iterable[global___Overlap] | None = ...,
         bad_rows: builtins.int = ...,
         asked: global___Asked | None = ...,
+        unanswered: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "response_tokens", b"response_tokens", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec", "unanswered", b"unanswered"]) -> None: ...
 
 global___Dataset = Dataset
 
@@ -2300,6 +2318,8 @@ class Lineage(google.protobuf.message.Message):
     ORIGIN_FIELD_NUMBER: builtins.int
     CODE_VERSION_FIELD_NUMBER: builtins.int
     LICENCE_FIELD_NUMBER: builtins.int
+    EXAMPLES_FIELD_NUMBER: builtins.int
+    DROPPED_TOO_LONG_FIELD_NUMBER: builtins.int
     base: builtins.str
     """checkpoint reference"""
     dataset: builtins.str
@@ -2309,6 +2329,10 @@ class Lineage(google.protobuf.message.Message):
     """imported: package, folder or hub id"""
     code_version: builtins.str
     licence: builtins.str
+    examples: builtins.int
+    """of the dataset that were trained"""
+    dropped_too_long: builtins.int
+    """of the dataset that did not fit into max_tokens"""
     @property
     def training(self) -> global___TrainingSpec: ...
     def __init__(
@@ -2321,9 +2345,11 @@ class Lineage(google.protobuf.message.Message):
         origin: builtins.str = ...,
         code_version: builtins.str = ...,
         licence: builtins.str = ...,
+        examples: builtins.int = ...,
+        dropped_too_long: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "code_version", b"code_version", "dataset", b"dataset", "licence", b"licence", "origin", b"origin", "run", b"run", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "code_version", b"code_version", "dataset", b"dataset", "dropped_too_long", b"dropped_too_long", "examples", b"examples", "licence", b"licence", "origin", b"origin", "run", b"run", "training", b"training"]) -> None: ...
 
 global___Lineage = Lineage
 
@@ -2338,12 +2364,15 @@ class Checkpoint(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    EMBEDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """over the files"""
     step: builtins.int
     created_at: builtins.float
     parameters: builtins.float
+    embeds: builtins.bool
+    """gives sentence embeddings, for data's filters; not to be trained, served or measured"""
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FileEntry]: ...
     @property
@@ -2358,9 +2387,10 @@ class Checkpoint(google.protobuf.message.Message):
         step: builtins.int = ...,
         created_at: builtins.float = ...,
         parameters: builtins.float = ...,
+        embeds: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lineage", b"lineage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "embeds", b"embeds", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
 
 global___Checkpoint = Checkpoint
 

@@ -36,8 +36,11 @@ from lrm_safety.nouns import (
     Written,
     reference,
 )
+from lrm_safety.settings import Settings
+from services.data import embedding
 from services.data.budget import Purse, most_judged, most_written
 from services.data.dropping import Dropped
+from services.data.embedding import Embedder
 from services.data.ledger import Ledger
 from services.data.streams import Streams
 
@@ -156,6 +159,7 @@ class Models:
 
     def __init__(self, connect: Callable[[], Clients], budget: Budget) -> None:
         self._connect, self.purse = connect, Purse(budget)
+        self._embedder: Embedder | None = None
         self.look: Callable[[], None] = lambda: None  # called while somebody waits; may raise
         self.ledger: Ledger | None = None  # of the build
 
@@ -172,6 +176,10 @@ class Models:
     @cached_property
     def streams(self) -> Streams:
         return Streams(self.clients)
+
+    def embedder(self, settings: Settings) -> Embedder:
+        self._embedder = self._embedder or embedding.find(settings)
+        return self._embedder
 
     def close(self) -> None:
         """Ends what is under way."""
@@ -191,6 +199,9 @@ class Asking:
     @property
     def clients(self) -> Clients:
         return self._models.clients
+
+    def embedder(self, settings: Settings) -> Embedder:
+        return self._models.embedder(settings)
 
     def of(self, role: str) -> Model:
         return self.writer if role == "writer" else self.grader

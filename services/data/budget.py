@@ -27,13 +27,15 @@ class Purse:
     """Shared by all models and threads of a build."""
 
     def __init__(self, budget: Budget) -> None:
-        self._budget, self._spent, self._reserved = budget, _Sum(), _Sum()
+        self._budget, self._reserved = budget, _Sum()
+        self.spent, self.before = _Sum(), _Sum()  # in all; of that, by owners of the run that are gone
         self._changed = threading.Condition()
 
     def spent_before(self, asked: Asked) -> None:
         """By the owners of this run that are gone."""
         with self._changed:
-            self._spent.add(asked.completion_tokens, asked.cost)
+            self.spent.add(asked.completion_tokens, asked.cost)
+            self.before.add(asked.completion_tokens, asked.cost)
 
     @contextmanager
     def paying(self, model: Writer, at_most: Usage) -> Iterator[Callable[[Completion | Verdict], float]]:
@@ -49,7 +51,7 @@ class Purse:
                 return 0.0
             cost = _cost(model, answer.usage)
             with self._changed:
-                self._spent.add(answer.usage.completion_tokens, cost)
+                self.spent.add(answer.usage.completion_tokens, cost)
             return cost
 
         try:
@@ -64,8 +66,8 @@ class Purse:
             while not self._fits(tokens + self._reserved.tokens, cost + self._reserved.cost):
                 if not self._fits(tokens, cost):
                     raise Exhausted(
-                        f"the budget is used up: {self._spent.tokens:.0f} tokens were written for "
-                        f"{self._spent.cost:.4g}, and the next answer may pass its max_tokens "
+                        f"the budget is used up: {self.spent.tokens:.0f} tokens were written for "
+                        f"{self.spent.cost:.4g}, and the next answer may pass its max_tokens "
                         f"{self._budget.max_tokens:.0f} or max_cost {self._budget.max_cost:g}; raise it and build "
                         "again: what is answered is remembered"
                     )
@@ -74,7 +76,7 @@ class Purse:
 
     def _fits(self, tokens: float, cost: float) -> bool:
         most_tokens, most_cost = self._budget.max_tokens or math.inf, self._budget.max_cost or math.inf
-        return self._spent.tokens + tokens <= most_tokens and self._spent.cost + cost <= most_cost
+        return self.spent.tokens + tokens <= most_tokens and self.spent.cost + cost <= most_cost
 
 
 def most_written(prompt: Prompt, sampling: Sampling) -> Usage:

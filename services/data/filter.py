@@ -25,6 +25,7 @@ from lrm_safety.nouns import Budget, Example, FilterSpec, SourceSpec, Written
 from lrm_safety.settings import Settings
 from services.data.asking import Ask, Asking, Models, add
 from services.data.builder import code_digest
+from services.data.embedding import Embedder
 from services.data.findings import Findings
 from services.data.options import check_options
 from services.data.source import Row, open_source, read_rows
@@ -54,6 +55,12 @@ class FilterContext:
         source = open_source(spec, self.settings)
         self.inputs.append(source.digest)
         return read_rows(source, spec.fields)
+
+    def embedder(self) -> Embedder:
+        """The build's, which its filters share. Raises NotFound, in words that say how to get it."""
+        found = self.asking.embedder(self.settings)
+        self.inputs.append(found.digest)
+        return found
 
     def count(self, option: str, default: int) -> int:
         """An option that is a whole number above zero; `default` when it is not given. Raises InvalidInput."""

@@ -2,7 +2,7 @@
 
 runs/<run>/job/progress.json                 rewritten at most once a second
 runs/<run>/job/metrics/<attempt>-<step>      immutable rows; of a step trained twice the later attempt counts
-runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so
+runs/<run>/job/error-<attempt>.json          why the attempt ended, when it could still say so; written once
 runs/<run>/job/setup.json                    how the newest attempt is carried out
 runs/<run>/job/analysis.json                 what an analysis found
 runs/<run>/job/result.json                   the Checkpoint that came out, written last; an analysis: name and digest
@@ -53,9 +53,10 @@ class Ledger:
             self._rows = []
 
     def fail(self, error: errors.LrmError) -> None:
+        """Of an attempt's processes the first to fail says why: the others fail because it is gone."""
         self.flush()
         record = {"kind": type(error).__name__, "message": str(error)}
-        self.store.write(f"{self._root}/error-{self.attempt}.json", json.dumps(record).encode())
+        self.store.create(f"{self._root}/error-{self.attempt}.json", json.dumps(record).encode())
 
     def finish(self, result: Checkpoint) -> None:
         self.progress("published", 1, 1, "checkpoints")

@@ -47,9 +47,9 @@ class ResumePoints:
         self.store.write(self._share(step, rank), json.dumps(digests).encode())
 
     def complete(self, step: int, processes: int, keep: int, is_given_up: Callable[[], bool]) -> None:
-        """Waits for every process's share, announces the point, then deletes all but the newest `keep`.
+        """Waits for every process's share, announces the point, then deletes what is older than the newest `keep`.
 
-        Raises Unavailable when it is given up first.
+        A newer one that others are writing already stays. Raises Unavailable when it is given up first.
         """
         digests: dict[str, str] = {}
         for rank in range(processes):
@@ -60,7 +60,8 @@ class ResumePoints:
             digests |= json.loads(self.store.read(self._share(step, rank)))
         self.store.write(f"{self._at(step)}{MANIFEST}", json.dumps(digests).encode())
         log.info("resume_point_saved", run=self.run, step=step, pieces=len(digests))
-        self._delete(set(sorted(self._complete())[-keep:]))
+        oldest = sorted(self._complete())[-keep:][0]
+        self._delete(lambda step: step < oldest)
 
     def download(self, step: int, folder: Path) -> list[Path]:
         """The point's pieces under `folder`, every digest verified. Raises Corrupt."""
@@ -79,15 +80,15 @@ class ResumePoints:
 
     def clear(self) -> None:
         """All points: the run is done and will not be resumed."""
-        self._delete(set())
+        self._delete(lambda step: True)
 
     def _complete(self) -> list[int]:
         keys = self.store.list(self._root)
         return [int(key.split("/")[-2]) for key in keys if key.endswith(f"/{MANIFEST}")]
 
-    def _delete(self, keep: set[int]) -> None:
+    def _delete(self, is_old: Callable[[int], bool]) -> None:
         """Manifests first: a point that is half deleted must not look complete."""
-        old = [key for key in self.store.list(self._root) if int(key.split("/")[3]) not in keep]
+        old = [key for key in self.store.list(self._root) if is_old(int(key.split("/")[3]))]
         for key in sorted(old, key=lambda key: not key.endswith(f"/{MANIFEST}")):
             self.store.delete(key)
 

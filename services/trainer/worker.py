@@ -22,7 +22,15 @@ from transformers import PreTrainedModel
 from lrm_safety import __version__, artefacts, observe, rendering
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Checkpoint, Lineage, TrainingSpec
-from services.trainer import continuing, engine_worker, export_worker, method, outset_worker, proof_worker
+from services.trainer import (
+    continuing,
+    engine_worker,
+    export_worker,
+    kernels_worker,
+    method,
+    outset_worker,
+    proof_worker,
+)
 from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
 from services.trainer.encoding import EncodedSet, encode_cached
 from services.trainer.estimate import Shape, require_sense
@@ -51,24 +59,22 @@ def work(attempt: Attempt) -> None:
     attempt.ledger.facts["dropped_too_long"] = encoded.dropped
     lengths = encoded.examples.lengths()
     require_sense(shape, max(lengths), encoded.examples.largest_id())
-    needs = outset_worker.reckon(shape, spec, precision, lengths)
+    settled, needs = outset_worker.reckon(shape, spec, precision, lengths)
     way = proof_worker.agree(model, encoded.examples, spec, precision, attempt.ledger)
+    trial = kernels_worker.agree(model, way, encoded.examples, spec, precision, attempt.ledger)
     objective = method.load(spec.method, spec.options)
     done, saved = _resume(attempt)
-    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), spec, precision, saved)
+    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), settled, precision, saved)
     training = Training(attempt, engine, objective, encoded)
-    training.run(done, outset_worker.begin(attempt, model, precision, needs))
-    resolved = TrainingSpec()
-    resolved.CopyFrom(spec)
-    resolved.precision = precision
-    training.publish(base, folder, resolved)
+    training.run(done, outset_worker.begin(attempt, model, settled, needs, trial, encoded))
+    training.publish(base, folder, settled)
 
 
 class Training:
     """The optimizer steps of one attempt."""
 
     def __init__(self, attempt: Attempt, engine: Any, objective: Objective, encoded: EncodedSet) -> None:
-        self._attempt, self._engine, self._encoded = attempt, engine, encoded.examples
+        self._attempt, self._engine, self._encoded = attempt, engine, encoded
         self._spec = attempt.run.spec.training
         self._plan = Plan(encoded.examples.lengths(), self._spec, encoded.examples.parts())
         self._stepper = Stepper(engine, objective, self._plan, encoded.examples)
@@ -119,13 +125,13 @@ class Training:
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
             if self._rank == 0:
                 self._publish(base, folder, spec)
-        dist.barrier()
+            dist.barrier()  # inside: what gathers the parameters waits for minutes only
 
     def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
         ledger.progress("publishing", 0, 1, "checkpoints")
         export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
-        export_worker.verify_folder(out, model, self._encoded[0].ids)
+        export_worker.verify_folder(out, model, self._encoded.examples[0].ids)
         lineage = Lineage(
             base=spec.base,
             dataset=spec.dataset,
@@ -133,11 +139,15 @@ class Training:
             run=self._attempt.run.id,
             code_version=__version__,
             licence=base.lineage.licence,
+            examples=len(self._encoded.examples),
+            dropped_too_long=self._encoded.dropped,
         )
         size = export_worker.count_parameters(out)
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
         export_worker.write_heads(self._attempt.store, self._attempt.run.id, self._engine.module.heads)
         ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
+        if self._encoded.dropped:
+            log.warning("examples_dropped", dropped_too_long=self._encoded.dropped, max_tokens=spec.max_tokens)
         self._points.clear()
         shutil.rmtree(_scratch(self._attempt), ignore_errors=True)
 
@@ -190,7 +200,7 @@ def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedMode
         encoding = partial(encode_cached, partial(read_examples, attempt, spec.dataset), folder, spec, cache)
         is_first = dist.get_node_local_rank(0) == 0
         encoded = pool.submit(encoding) if is_first else None
-        model = engine_worker.load_model(folder)
+        model = engine_worker.load_model(folder, is_hollow=spec.zero_stage == 3 and dist.get_rank() > 0)
         found = encoded.result() if encoded else None
         dist.barrier()
         return found or encoding(), model

@@ -27,6 +27,7 @@ from lrm_safety.nouns import (
     ThinkState,
     TokenStats,
     TrainingMetrics,
+    TrainingSetup,
     TrainingSpec,
     Usage,
     Verdict,
@@ -51,7 +52,7 @@ def report_data() -> ReportData:
     """Both models, a gate, training and a dataset."""
     outcome = recipe_outcome()
     records = {card.run: list(_records(i)) for i, card in enumerate((outcome.baseline, outcome.candidate))}
-    return ReportData(outcome, dataset(), training(), lambda run: iter(records[run]))
+    return ReportData(outcome, dataset(), training(), lambda run: iter(records[run]), setup())
 
 
 def poisoned() -> ReportData:
@@ -142,6 +143,10 @@ def dataset() -> Dataset:
     ]
     tokens = TokenStats(mean=312.4, p90=690, max=1820, total=312_400)
     return Dataset(name="safe_mix", digest="2222222222222222", examples=1000, parts=parts, response_tokens=tokens)
+
+
+def setup() -> TrainingSetup:
+    return TrainingSetup(run="training-1", examples=250, dropped_too_long=50)
 
 
 def training() -> list[TrainingMetrics]:

@@ -81,6 +81,10 @@ def test_model_text_is_in_the_json_alone() -> None:
     assert SECRET not in everywhere_else and "stuck jar" not in everywhere_else
 
 
+def test_dropped_examples_are_told_beside_the_curves() -> None:
+    assert "250 examples were trained; 50 were dropped, because they are longer" in Page(html(report_data())).seen
+
+
 def test_without_samples_no_record_is_read() -> None:
     def refuse(run: str):
         raise AssertionError("a record was read")

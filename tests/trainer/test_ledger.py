@@ -44,6 +44,12 @@ def test_errors_keep_their_kind(store, error):
     assert Ledger(store, "training-1").read_error(1) is None
 
 
+def test_of_an_attempt_s_processes_the_first_to_fail_says_why(store):
+    Ledger(store, "training-1", 1).fail(InvalidInput("the loss is not finite"))
+    Ledger(store, "training-1", 1).fail(LrmError("internal error"))
+    assert isinstance(Ledger(store, "training-1").read_error(1), InvalidInput)
+
+
 def test_the_first_choice_stands(store):
     assert Ledger(store, "training-1", 1).choose("precision", "bf16") == "bf16"
     assert Ledger(store, "training-1", 2).choose("precision", "fp32") == "bf16"

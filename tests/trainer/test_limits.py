@@ -26,6 +26,12 @@ def test_defaults_are_written_down():
     ("field", "value"),
     [
         ("epochs", -1),
+        ("epochs", 0),
+        ("learning_rate", 0),
+        ("batch_size", 0),
+        ("max_tokens", 0),
+        ("processes", 0),
+        ("nodes", 0),
         ("epochs", math.nan),
         ("learning_rate", 2.0),
         ("learning_rate", math.inf),

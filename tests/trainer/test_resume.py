@@ -66,6 +66,16 @@ def test_the_newest_n_are_kept(points):
     assert steps(points) == {4, 6, 8}
 
 
+def test_a_point_that_is_being_written_outlives_the_completion_of_the_one_before(points):
+    share(points, 2, 0)
+    share(points, 2, 1)
+    share(points, 4, 1)  # its process is ahead of the first one
+    points.complete(2, 2, 1, lambda: True)
+    share(points, 4, 0)
+    points.complete(4, 2, 1, lambda: True)
+    assert (points.newest(), steps(points)) == (4, {4})
+
+
 def test_changed_bytes_are_not_resumed_from(points, tmp_path):
     save(points, 2)
     points.store.write(f"{ROOT}00000002/001-00001-00000.safetensors", b"1 of 3")

@@ -59,6 +59,7 @@ def test_the_checkpoint_is_a_whole_folder_with_its_history(finished, tmp_path):
     assert ChatTemplate.from_folder(folder) == ChatTemplate.from_folder(tmp_path / base.digest)
     assert (folder / "generation_config.json").is_file()
     assert (result.step, result.lineage.base, result.lineage.dataset) == (60, bench.base, bench.dataset)
+    assert (ledger.read_setup().examples, result.lineage.examples, result.lineage.dropped_too_long) == (24, 24, 0)
     assert (result.lineage.training.precision, result.lineage.licence) == ("fp32", "none")
 
 

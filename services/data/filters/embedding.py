@@ -7,7 +7,7 @@ stays. Memory: 1.5 KB a prompt that stays. Time grows with their square, beside 
 from collections.abc import Sequence
 
 from lrm_safety.nouns import Example
-from services.data import cosines, embedding, reference
+from services.data import cosines, reference
 from services.data.filter import FilterContext, Keep
 from services.data.nearest import Nearest
 
@@ -19,14 +19,13 @@ PARTS = ("cosines.py", "embedding.py", "nearest.py", "firsts.py", "reference.py"
 def prepare(context: FilterContext) -> Keep:
     index = Nearest(reference.share(context, "threshold", THRESHOLD))
     find = index.sift if cosines.is_among(context) else index.find
-    data_dir = context.settings.data_dir
-    context.inputs.append(embedding.digest(data_dir))
+    embedder = context.embedder()
     known = list(reference.texts(context))
 
     def keep(examples: Sequence[Example]) -> list[str]:
         if len(index) < len(known):  # not in `prepare`: it takes a while
-            index.add(embedding.embed(known, data_dir))
-        places = find(embedding.embed([example.prompt for example in examples], data_dir))
+            index.add(embedder.embed(known))
+        places = find(embedder.embed([example.prompt for example in examples]))
         return cosines.reasons("embedding", places, len(known))
 
     return keep
