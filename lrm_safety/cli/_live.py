@@ -66,7 +66,7 @@ class LiveStages:
             words.append(f"{progress.rate:.2g} {progress.unit}/s")
         if progress.HasField("eta_s"):
             words.append(f"ETA {clock(progress.eta_s)}")
-        words += [f"{key} {value:.3g}" for key, value in sorted(progress.metrics.items())]
+        words += [f"{key} {value:.3g}" for key, value in sorted(progress.metrics.items()) if value]
         return "  ".join(word for word in words if word)
 
     def _elapsed(self, name: str) -> str:
