@@ -2,7 +2,7 @@
 
 Each role with a margin is tested on its own: its paired samples (first judge of each benchmark) are pooled.
 - `fixed`: all samples, once. Not worse: the upper end of the worsening's one-sided 1 - α interval is below the margin.
-  Worse: the lower end of that interval is above zero.
+  Worse: the lower end of that interval is above zero. Samples without a verdict must not be able to undo "not worse".
 - `sequential`: samples are read in a drawn order until either is shown (reading.py, lrm_safety/sequential.py). The
   interval holds at every look, so the asking may stop there (stopping.py). Units are drawn at random and the bets are
   about the population they stand for, repetitions included, as with `fixed`; with `claim: items` about them alone.
@@ -187,7 +187,10 @@ def _at_once(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sh
         shown = _seen_through(sharp, found.interval.low, high, margin)
     records = sorted({record for key in keys for record in candidate.seen[key].keys() | baseline.seen[key].keys()})
     doubts = [line for side in (baseline, candidate) for line in _too_many(gate, side, _deciding(terms, side, role))]
-    return Finding(found, shown, worst_case(baseline, candidate, role, records), doubts)
+    worst = worst_case(baseline, candidate, role, records)
+    if shown is stats.Shown.NOT_WORSE and worst is not None and worst.high >= margin * sharp.low:
+        doubts.append("were all without a verdict bad, it would be worse by the margin or more")
+    return Finding(found, shown, worst, doubts)
 
 
 def _read(

@@ -52,7 +52,7 @@ def missing(gate: Gate, what: str, invalid: int, truncated: int, total: int) -> 
         lines.append(
             f"{what}: {invalid} of {total} samples have no verdict, more than the {gate.max_invalid:.1%} allowed"
         )
-    if gate.HasField("max_truncated") and truncated > gate.max_truncated * total:
+    if truncated > gate.max_truncated * total:
         lines.append(
             f"{what}: {truncated} of {total} completions are cut, more than the {gate.max_truncated:.1%} allowed"
         )
