@@ -28,6 +28,12 @@ PREDICATE_TYPE = "https://github.com/lrm-safety/lrm-safety/decision/v1"
 FILE = "decision.dsse.json"
 
 
+def is_ours(outcome: RecipeOutcome) -> bool:
+    """Whether both sides were measured here, and the candidate from weights in the store: only that is signed."""
+    cards = (outcome.candidate, outcome.baseline)
+    return "@" in outcome.candidate.checkpoint and not any(card.HasField("imported") for card in cards)
+
+
 def sign(outcome: RecipeOutcome, key: Path) -> str:
     """The decision of an outcome with a candidate, as an envelope in JSON. Raises NotFound and InvalidInput."""
     private = _read_private(key)
@@ -99,8 +105,10 @@ def check_decision(store: ObjectStore, text: str, found: Verified) -> bool:
 def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
     card, decision = outcome.candidate, outcome.decision
     name, _, digest = card.checkpoint.partition("@")
-    if not digest:
-        raise InvalidInput(f"{card.run} measured {card.endpoint}, which serves no checkpoint; only those are signed")
+    if not is_ours(outcome):
+        raise InvalidInput(
+            f"{card.run}: expected a checkpoint of the store, measured here like its baseline; no other is signed"
+        )
     predicate = {
         "verdict": _word(decision.outcome),
         "reasons": list(decision.reasons),

@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from lrm_safety.nouns import (
     Scorecard,
     Waiver,
 )
+from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
+from services.bench.outcomes import keep
 
 
 @pytest.fixture(scope="module")
@@ -161,5 +164,17 @@ def test_keys_that_cannot_sign(checkpoint: Checkpoint, keys: tuple[Path, Path], 
         signed(checkpoint, (keys[1], keys[1]))
     with pytest.raises(InvalidInput, match="no ed25519 private key"):
         signed(checkpoint, make_keys(tmp_path, "x", "x25519"))
-    with pytest.raises(InvalidInput, match="serves no checkpoint"):
-        statement.sign(an_outcome(""), keys[0])
+
+
+def test_what_was_not_measured_here_is_not_signed(
+    checkpoint: Checkpoint, keys: tuple[Path, Path], store: ObjectStore, settings: Settings
+) -> None:
+    """An import says itself which checkpoint it is about, and on what weights."""
+    subject = f"tuned@{checkpoint.digest}"
+    candidate, baseline, unserved = an_outcome(subject), an_outcome(subject), an_outcome("")
+    candidate.candidate.imported.format = baseline.baseline.imported.format = "inspect"
+    for outcome in (candidate, baseline, unserved):
+        with pytest.raises(InvalidInput, match="no other is signed"):
+            statement.sign(outcome, keys[0])
+        keep(store, replace(settings, signing_key=keys[0]), outcome)
+        assert not outcome.decision.statement_digest and store.stat("runs/gate-1/decision.dsse.json") is None
