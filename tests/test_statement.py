@@ -135,28 +135,6 @@ def test_tampering_is_noticed(checkpoint: Checkpoint, keys: tuple[Path, Path], t
             statement.verify(text, keys[1])
 
 
-def test_the_subject_is_the_stores(
-    checkpoint: Checkpoint, keys: tuple[Path, Path], store: ObjectStore, tmp_path: Path
-) -> None:
-    subject = f"tuned@{checkpoint.digest}"
-    assert statement.check_subject(store, subject) == checkpoint
-    with pytest.raises(NotFound):
-        statement.check_subject(store, f"tuned@{'0' * 64}")
-    root = f"checkpoints/tuned/{checkpoint.digest}"
-    store.write(f"{root}/sub/config.json", b"{ }")
-    with pytest.raises(Corrupt, match=r"sub/config.json has other bytes"):
-        statement.check_subject(store, subject)
-    store.delete(f"{root}/sub/config.json")
-    with pytest.raises(Corrupt, match=r"sub/config.json is missing"):
-        statement.check_subject(store, subject)
-    forged = Checkpoint()
-    forged.CopyFrom(checkpoint)
-    forged.files[0].sha256 = store.write(f"{root}/model.safetensors", b"other weights")
-    store.write(f"{root}/manifest.json", json.dumps({"name": "tuned", "digest": forged.digest}).encode())
-    with pytest.raises(Corrupt, match="does not describe what was signed"):
-        statement.check_subject(store, subject)
-
-
 def test_keys_that_cannot_sign(checkpoint: Checkpoint, keys: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="cannot be read"):
         signed(checkpoint, (tmp_path / "none", keys[1]))
