@@ -1,7 +1,7 @@
 """One gate run: a checkpoint and its baseline are deployed, measured, compared and retired.
 
-    gates/<question>/<checkpoint digest>.json        what was asked first; put-if-absent, so that all who ask agree
-    passed/<line>/<suite>/<created at>-<digest>      checkpoints that passed: the newest is the next one's baseline
+    gates/<question>/<line>/<checkpoint digest>.json   what was asked first; put-if-absent, so that all who ask agree
+    passed/<line>/<suite>/<created at>-<digest>        checkpoints that passed: the newest is the next one's baseline
 
 Both measurements are bench runs of their own, so a baseline is measured once for all who are compared with it, and a
 gate run that is taken over goes on where it stopped.
@@ -64,7 +64,8 @@ def question(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> GateS
     """
     spec = GateSpec(evaluation=asked.evaluation, gate=asked.gate, engine=asked.engine)
     suite = policy.suite_digest(spec)
-    key = f"gates/{hashlib.sha256(f'{suite} {asked.baseline}'.encode()).hexdigest()}/{checkpoint.digest}.json"
+    asked_digest = hashlib.sha256(f"{suite} {asked.baseline}".encode()).hexdigest()
+    key = f"gates/{asked_digest}/{checkpoint.name}/{checkpoint.digest}.json"
     if store.stat(key) is None:
         spec.checkpoint = reference(checkpoint.name, checkpoint.digest)
         spec.baseline = _baseline(store, asked, checkpoint, suite)

@@ -34,7 +34,7 @@ from lrm_safety.nouns import (
 )
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import ObjectStore
-from services.bench import service, trigger
+from services.bench import gating, service, trigger
 from tests.bench.gated import DeployingInference, gate_policy, named, publish
 from tests.bench.scripted import ScriptedJudge
 from tests.bench.test_evaluate import wait_for
@@ -211,6 +211,13 @@ def test_a_cancelled_gate_cancels_its_measurement_and_frees_its_engine(
     (measured,) = rpc(floor.clients.runs("bench").ListRuns, ListRunsRequest(kind="bench")).runs
     assert floor.finish(measured.id).state == RunState.RUN_STATE_CANCELLED
     assert {each.state for each in floor.inference.endpoints.values()} == {4}
+
+
+def test_the_same_weights_on_another_line_are_another_question(store: ObjectStore, tmp_path: Path) -> None:
+    base = publish(store, tmp_path, "base", "good, at first")
+    lines = [publish(store, tmp_path, name, "good, tuned", named(base)) for name in ("tuned-a", "tuned-b")]
+    asked = [gating.question(store, gate_policy("harm.csv"), each) for each in lines]
+    assert [spec.checkpoint for spec in asked] == [named(each) for each in lines]
 
 
 def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], str]) -> None:
