@@ -39,6 +39,7 @@ from lrm_safety.runs import OWNER_GONE, OwnedRun, RunHost
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.bench import history
+from services.bench.noise import suite_digest
 from services.bench.outcomes import keep
 from services.bench.turns import Turns
 
@@ -68,10 +69,18 @@ def question(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> GateS
     key = f"gates/{asked_digest}/{checkpoint.name}/{checkpoint.digest}.json"
     if store.stat(key) is None:
         spec.checkpoint = reference(checkpoint.name, checkpoint.digest)
-        spec.baseline = _baseline(store, asked, checkpoint, suite)
+        spec.baseline = _baseline(store, asked, checkpoint)
         spec.history.extend(history.choose(store, checkpoint, spec))
         store.create(key, jsonl.dumps(spec).encode())
     return jsonl.loads(GateSpec, store.read(key))
+
+
+def remember(store: ObjectStore, spec: GateSpec, outcome: RecipeOutcome) -> None:
+    """For the next checkpoints of its line."""
+    made = artefacts.find(store, KIND, Checkpoint, spec.checkpoint)
+    history.note(store, made, spec, outcome.candidate.run)
+    if outcome.decision.outcome == Outcome.OUTCOME_PASS:
+        store.create(f"{_passed(made.name, spec.evaluation)}{made.created_at:020.6f}-{made.digest}", b"")
 
 
 class Gating:
@@ -86,7 +95,7 @@ class Gating:
             with self._turns.turn(run):
                 keep(self._store, self._settings, self._outcome(run))
         outcome = jsonl.loads(RecipeOutcome, self._store.read(f"runs/{run.id}/outcome.json"))
-        self._remember(run.spec.gate, outcome)
+        remember(self._store, run.spec.gate, outcome)
         verdict = Outcome.Name(outcome.decision.outcome).removeprefix("OUTCOME_")
         log.info("checkpoint_gated", run=run.id, checkpoint=run.spec.gate.checkpoint, verdict=verdict)
         observe.count("lrm_checkpoint_gated_total", verdict=verdict)
@@ -155,21 +164,15 @@ class Gating:
             _deploy(run, clients, request.spec.endpoint, checkpoint)
             return self._desk.measure(request, tenant)
 
-    def _remember(self, spec: GateSpec, outcome: RecipeOutcome) -> None:
-        made = artefacts.find(self._store, KIND, Checkpoint, spec.checkpoint)
-        history.note(self._store, made, spec, outcome.candidate.run)
-        if outcome.decision.outcome == Outcome.OUTCOME_PASS:
-            key = f"{_passed(made.name, policy.suite_digest(spec))}{made.created_at:020.6f}-{made.digest}"
-            self._store.create(key, b"")
+
+def _passed(line: str, evaluation: BenchSpec) -> str:
+    """Whatever the gate was: a waiver or a margin that changes takes no line its baseline."""
+    return f"passed/{line}/{suite_digest(evaluation)}/"
 
 
-def _passed(line: str, suite: str) -> str:
-    return f"passed/{line}/{suite}/"
-
-
-def _baseline(store: ObjectStore, asked: Policy, checkpoint: Checkpoint, suite: str) -> str:
+def _baseline(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> str:
     """The newest other checkpoint that passed on this line, else the policy's, else what it was trained from."""
-    passed = [key.rsplit("-", 1)[1] for key in store.list(_passed(checkpoint.name, suite))]
+    passed = [key.rsplit("-", 1)[1] for key in store.list(_passed(checkpoint.name, asked.evaluation))]
     named = [f"{checkpoint.name}@{digest}" for digest in reversed(passed)]
     for candidate in (*named, asked.baseline, checkpoint.lineage.base):
         try:
