@@ -1179,7 +1179,7 @@ class Policy(google.protobuf.message.Message):
     settle_s: builtins.float
     """a checkpoint so young waits; unset = 30"""
     registered_at: builtins.float
-    """seconds since 1970: older checkpoints are gated only when they are named"""
+    """seconds since 1970: what was there before is gated only when it is named"""
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """patterns of names, such as "smollm2-*"; a name is a line of checkpoints"""

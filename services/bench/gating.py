@@ -8,11 +8,13 @@ gate run that is taken over goes on where it stopped.
 """
 
 import hashlib
+import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
-from lrm_safety import artefacts, jsonl, observe, policy
+from lrm_safety import artefacts, jsonl, observe, outages, policy
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import Cancelled, Conflict, InvalidInput, LrmError, NotFound, Unavailable
 from lrm_safety.nouns import (
@@ -91,6 +93,10 @@ class Gating:
         self._turns = Turns()
 
     def work(self, run: OwnedRun) -> str:
+        """Through outages of any length: nobody asks for this checkpoint anew. Others have their turn meanwhile."""
+        return outages.get_over(run, partial(self._work, run), math.inf)
+
+    def _work(self, run: OwnedRun) -> str:
         if self._store.stat(f"runs/{run.id}/outcome.json") is None:
             with self._turns.turn(run):
                 keep(self._store, self._settings, self._outcome(run))
@@ -211,7 +217,9 @@ def _deploy(run: OwnedRun, clients: Clients, name: str, checkpoint: str) -> None
     until = time.monotonic() + ENGINE_READY_S
     while endpoint.state != EndpointState.ENDPOINT_STATE_READY:
         run.check_cancelled()
-        if endpoint.state == EndpointState.ENDPOINT_STATE_FAILED or time.monotonic() > until:
+        if endpoint.state == EndpointState.ENDPOINT_STATE_FAILED:
+            raise LrmError(f"the engine of {name} does not start: {endpoint.error}")
+        if time.monotonic() > until:
             raise Unavailable(f"the engine of {name} does not start: {endpoint.error or 'it takes too long'}")
         run.waiting(f"the engine of {name} starts{f': {endpoint.error}' if endpoint.error else ''}")
         time.sleep(POLL_S)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import jsonl, serving
+from lrm_safety import jsonl, outages, serving
 from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput, NotFound
@@ -245,15 +245,35 @@ def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], s
     assert floor.outcome(floor.ask(policy, alone).id).baseline.checkpoint == named(named_base)
 
 
-def test_registered_again_a_policy_keeps_its_date_unless_it_changed(
-    floor: Floor, harm_file: Callable[[int], str]
+def test_an_edit_an_old_date_and_an_outage_lose_no_checkpoint(
+    floor: Floor, harm_file: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outages, "PAUSE_S", 0.05)
+    base = floor.publish("base", "good, at first")
+    policy = gate_policy(harm_file(10), settle_s=600)
+    rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
+    young = floor.publish("tuned", "good, tuned", named(base))
+    floor.inference.outages = 1
+    policy.settle_s = 0
+    rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
+    (run,) = floor.wait_for_gates(1)
+    assert floor.outcome(run.id).checkpoint == named(young)
+    copied = floor.publish("elsewhere", "good, copied", named(base))
+    copied.name, copied.created_at = "tuned-copied", 1.0
+    root = f"checkpoints/{copied.name}/{copied.digest}"
+    floor.store.write(f"{root}/model.safetensors", b"good, copied")
+    floor.store.write(f"{root}/manifest.json", jsonl.dumps(copied).encode())
+    asked = {each.spec.gate.checkpoint: each.id for each in floor.wait_for_gates(2)}
+    assert floor.outcome(asked[named(copied)]).decision.outcome == PASS
+
+
+def test_a_changed_policy_keeps_its_date(floor: Floor, harm_file: Callable[[int], str]) -> None:
     policy = gate_policy(harm_file(10))
     first = rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
     assert rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy)) == first
     policy.gate.margins["harm"] = 0.2
     changed = rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
-    assert changed.registered_at > first.registered_at
+    assert changed.registered_at == first.registered_at
     assert jsonl.loads(Policy, floor.store.read("policies/nightly.json")) == changed
     del policy.checkpoints[:]
     with pytest.raises(InvalidInput, match="`checkpoints` is empty"):
