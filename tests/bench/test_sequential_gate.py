@@ -201,6 +201,14 @@ def test_too_many_cut_completions_cannot_pass() -> None:
     assert "completions are cut" in read.reasons[0]
 
 
+def test_a_role_that_can_no_longer_pass_is_read_no_further() -> None:
+    first = int(_first_read(side("a", SAME)).split("/")[2])
+    values: Values = {"harm": [None if number == first else value for number, value in enumerate(SAME["harm"])]}
+    harm = gated(values, max_invalid=0).roles[0]
+    assert (harm.role, harm.outcome) == ("harm", OPEN)
+    assert harm.read < harm.planned == 200
+
+
 def test_noise_of_a_model_against_itself_by_hand_and_margins_below_it() -> None:
     """Ten samples, two of which flip: s² = 0.2, floor = 1.645 sqrt(0.2 / 10)."""
     first, second = side("a", {"harm": rate(5, 10)}), side("b", {"harm": [0, 1, 1, 1, 1, 1, *[0] * 4]})
