@@ -20,7 +20,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 
 from lrm_safety import __version__, artefacts, jsonl
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound
-from lrm_safety.nouns import BenchSpec, Checkpoint, Decision, Gate, Outcome, RecipeOutcome, RoleDecision
+from lrm_safety.nouns import BenchSpec, Checkpoint, Decision, Gate, Outcome, RecipeOutcome, RoleDecision, Scorecard
 from lrm_safety.store import ObjectStore
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -126,8 +126,12 @@ def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
         "roles": [_role(role) for role in decision.roles],
         "waivers": [jsonl.to_dict(waiver) for waiver in decision.waivers],
         "policy": {"digest": _policy_digest(decision.gate), "gate": jsonl.to_dict(decision.gate)},
-        "suite": {"digest": _suite_digest(card.spec), "benchmarks": [each.benchmark for each in card.spec.benchmarks]},
-        "judges": {cell.judge: cell.judge_digest for cell in card.cells},
+        "suite": {
+            "digest": _suite_digest(card),
+            "benchmarks": [each.benchmark for each in card.spec.benchmarks],
+            "inputs": list(card.inputs),
+        },
+        "judges": {f"{cell.benchmark}/{cell.judge}": cell.judge_digest for cell in card.cells},
         "statistics": {
             "method": decision.gate.method or "fixed",
             "claim": decision.gate.claim,
@@ -163,13 +167,13 @@ def _word(outcome: "Outcome.ValueType") -> str:
     return Outcome.Name(outcome).removeprefix("OUTCOME_")
 
 
-def _suite_digest(spec: BenchSpec) -> str:
-    """Of what was asked, whoever was asked."""
+def _suite_digest(card: Scorecard) -> str:
+    """Of what was asked, to the samples' own digests, whoever was asked."""
     suite = BenchSpec()
-    suite.CopyFrom(spec)
+    suite.CopyFrom(card.spec)
     for field in ("endpoint", "baseline_run", "gate", "history"):
         suite.ClearField(field)
-    return hashlib.sha256(jsonl.canonical(suite)).hexdigest()
+    return hashlib.sha256("\n".join([jsonl.canonical(suite).decode(), *card.inputs]).encode()).hexdigest()
 
 
 def _policy_digest(gate: Gate) -> str:

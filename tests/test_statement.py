@@ -56,7 +56,10 @@ def checkpoint(store: ObjectStore, tmp_path: Path) -> Checkpoint:
 
 def an_outcome(checkpoint: str) -> RecipeOutcome:
     spec = BenchSpec(endpoint="tuned-1", benchmarks=[BenchmarkSpec(benchmark="demo_harm")])
-    cells = [Cell(benchmark="demo_harm", judge="refusal", judge_digest="j1", n=40)]
+    cells = [
+        Cell(benchmark="demo_harm", judge="refusal", judge_digest="j1", n=40),
+        Cell(benchmark="other", judge="refusal", judge_digest="j2", n=40),  # over another endpoint
+    ]
     found = Comparison(pairs=40, difference=0.01, interval=Interval(low=-0.02, high=0.04, level=0.9, method="wilson"))
     made = RecipeOutcome(
         run="gate-1",
@@ -86,13 +89,23 @@ def test_what_is_signed(checkpoint: Checkpoint, keys: tuple[Path, Path]) -> None
     said = found.predicate
     assert said["roles"][0] | {"role": "harm", "pairs": 40, "worsening": 0.01, "margin": 0.05} == said["roles"][0]
     assert said["statistics"] == {"method": "fixed", "claim": "", "alpha": 0.05, "history": ["bench-0"]}
-    assert said["judges"] == {"refusal": "j1"}
+    assert said["judges"] == {"demo_harm/refusal": "j1", "other/refusal": "j2"}
     assert said["waivers"] == [{"what": "reasoning", "who": "ada", "why": "known", "until": "2027-01-01"}]
     assert said["runs"] == {"decision": "gate-1", "candidate": "bench-2", "baseline": "bench-1"}
     assert len(said["suite"]["digest"]) == len(said["policy"]["digest"]) == 64
     assert said["weights"] == {"candidate": "w2", "baseline": "w1"}
     tree = json.loads(base64.b64decode(json.loads(text)["payload"]))
     assert (tree["_type"], tree["subject"][0]["name"]) == ("https://in-toto.io/Statement/v1", "tuned")
+
+
+def test_other_questions_are_another_suite(checkpoint: Checkpoint, keys: tuple[Path, Path]) -> None:
+    suites = []
+    for samples in ("s1", "s2"):
+        outcome = an_outcome(f"tuned@{checkpoint.digest}")
+        outcome.candidate.inputs.append(samples)
+        suites.append(statement.verify(statement.sign(outcome, keys[0]), keys[1]).predicate["suite"])
+    assert [suite["inputs"] for suite in suites] == [["s1"], ["s2"]]
+    assert suites[0]["digest"] != suites[1]["digest"]
 
 
 def test_the_signature_is_dsse(checkpoint: Checkpoint, keys: tuple[Path, Path], tmp_path: Path) -> None:
