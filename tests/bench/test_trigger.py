@@ -215,19 +215,22 @@ def test_a_cancelled_gate_cancels_its_measurement_and_frees_its_engine(
 
 
 def test_the_same_weights_on_another_line_are_another_question(store: ObjectStore, tmp_path: Path) -> None:
-    base = publish(store, tmp_path, "base", "good, at first")
-    lines = [publish(store, tmp_path, name, "good, tuned", named(base)) for name in ("tuned-a", "tuned-b")]
+    base = publish(store, tmp_path / "weights", "base", "good, at first")
+    lines = [publish(store, tmp_path / "weights", name, "good, tuned", named(base)) for name in ("tuned-a", "tuned-b")]
+    assert lines[0].digest == lines[1].digest
     asked = [gating.question(store, gate_policy("harm.csv"), each) for each in lines]
     assert [spec.checkpoint for spec in asked] == [named(each) for each in lines]
 
 
 def test_a_changed_gate_keeps_the_line_its_baseline(store: ObjectStore, tmp_path: Path) -> None:
-    base = publish(store, tmp_path, "base", "good, at first")
-    passed = publish(store, tmp_path, "tuned", "good, tuned", named(base))
+    base = publish(store, tmp_path / "weights", "base", "good, at first")
+    passed = publish(store, tmp_path / "weights", "tuned", "good, tuned", named(base))
     policy = gate_policy("harm.csv")
     gating.remember(store, gating.question(store, policy, passed), RecipeOutcome(decision=Decision(outcome=PASS)))
     policy.gate.waivers.add(what="reasoning", who="ada", why="known", until="2030-01-31")
-    assert gating.question(store, policy, publish(store, tmp_path, "tuned", "bad")).baseline == named(passed)
+    assert gating.question(store, policy, publish(store, tmp_path / "weights", "tuned", "bad")).baseline == named(
+        passed
+    )
 
 
 def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], str]) -> None:
