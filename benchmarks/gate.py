@@ -9,6 +9,7 @@ that drop. Ways: `mixture`, a plain mixture of 25 bets; `no plan`; a plan knowin
 baseline (`baseline`), also those of four earlier checkpoints whose flips correlate 0.5 with the candidate's (`history`)
 or not at all (`misleading`: they flip on the wrong items). `fixed`: McNemar exact and Tango at n = 400.
 `arrival` reads the baseline's plan in the order of arrival, where refusals, the short answers, come first.
+`family`: three roles in which nothing is worse, a margin of 2 points, all samples; a block has α / 3 in each, or α.
 """
 
 import argparse
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 from lrm_safety import stats
 from lrm_safety.betting import Bets, Floats, Strata, mirrored, whole
 from lrm_safety.sequential import Known, Plan, draw_plan, known
+from lrm_safety.stats import Shown
 
 ITEMS, MARGIN, ALPHA, FAILING, EARLIER, FOLLOW = 400, 0.10, 0.05, 0.3, 4, 0.5**0.5
 CELLS = [(0.0, 0.1), (0.0, 0.2), (0.0, 0.3), (0.02, 0.2), (0.05, 0.2), (0.1, 0.1), (0.1, 0.2), (0.1, 0.3), (0.2, 0.3)]
 WAYS = ("fixed", "mixture", "no plan", "order", "baseline", "history", "misleading", "arrival")
+FAMILY, ROLES, NARROW = {"fixed": 3, "fixed, α each": 1}, 3, 0.02  # way -> roles that share α; roles; margin
 OPEN, PASS, BLOCK = range(3)
 
 
@@ -66,6 +69,7 @@ def main() -> None:
             for way in WAYS:
                 rows.append(Row(name, drop, discordance, way, *measure(way, drawn)))
                 print(*(f"{cell:.3f}" if isinstance(cell, float) else cell for cell in vars(rows[-1]).values()))
+    rows += [Row("family", 0.0, 0.2, way, *measure_family(way, options.runs, options.seed)) for way in FAMILY]
     with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(vars(rows[0]))
@@ -100,6 +104,24 @@ def measure(way: str, world: World) -> tuple[float, float, float, float]:
     table = whole() if way == "no plan" else stack([plan.table for plan in plans])
     strata = np.array([plan.strata for plan in plans])
     return _summary(*read(table, strata, np.take_along_axis(differences, order, axis=1)))
+
+
+def measure_family(way: str, runs: int, seed: int) -> tuple[float, float, float, float]:
+    """Nothing saved; passed in every role, blocked in one, neither: as services/bench/gate.py reads two whole runs."""
+    rng = np.random.default_rng(seed)
+    worse = rng.binomial(ITEMS, 0.1, (runs, ROLES))
+    better = rng.binomial(ITEMS - worse, 0.1 / 0.9)
+    pairs = np.stack([worse, better], axis=2).reshape(-1, 2).tolist()
+    found = {pair: _judge_role(*pair, FAMILY[way]) for pair in {(up, down) for up, down in pairs}}
+    verdicts = np.array([found[up, down] for up, down in pairs]).reshape(runs, ROLES)
+    blocked, passed = (verdicts == BLOCK).any(axis=1).mean(), (verdicts == PASS).all(axis=1).mean()
+    return 0.0, float(passed), float(blocked), float(1 - passed - blocked)
+
+
+def _judge_role(worse: int, better: int, sharing: int) -> int:
+    ends = (stats.tango(worse, better, ITEMS, 1 - 2 * alpha) for alpha in (ALPHA / sharing, ALPHA))
+    (low, _), (_, high) = ends
+    return {Shown.NOT_WORSE: PASS, Shown.WORSE: BLOCK, Shown.OPEN: OPEN}[stats.judge_margin(low, high, NARROW)]
 
 
 def read(table: Strata, strata: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:

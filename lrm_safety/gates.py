@@ -6,7 +6,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import ROLES, Gate, Waiver
 
 ALPHA = 0.05
-MAX_TRUNCATED = 0.1  # of a sequential gate
+MAX_TRUNCATED = 0.1
 FIXED, SEQUENTIAL = "fixed", "sequential"
 WIDER, ITEMS = "wider", "items"
 
@@ -23,7 +23,7 @@ def resolve(gate: Gate) -> Gate:
         done.claim = done.claim or WIDER
     if done.claim not in (("", WIDER) if done.method == FIXED else (WIDER, ITEMS)):
         raise InvalidInput(f"gate.claim is {done.claim!r}; expected {WIDER}, or {ITEMS} with the method {SEQUENTIAL}")
-    if done.method == SEQUENTIAL and not done.HasField("max_truncated"):
+    if not done.HasField("max_truncated"):
         done.max_truncated = MAX_TRUNCATED
     if not 0 < done.alpha < 0.5:
         raise InvalidInput(f"gate.alpha is {done.alpha}; expected a one-sided error rate between 0 and 0.5")

@@ -6,6 +6,7 @@ says what was decided and on what: suite, judges, statistics, policy, numbers, w
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 
 from lrm_safety import __version__, artefacts, jsonl
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound
-from lrm_safety.nouns import BenchSpec, Checkpoint, Decision, Gate, Outcome, RecipeOutcome, RoleDecision
+from lrm_safety.nouns import BenchSpec, Checkpoint, Decision, Gate, Outcome, RecipeOutcome, RoleDecision, Scorecard
 from lrm_safety.store import ObjectStore
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://github.com/lrm-safety/lrm-safety/decision/v1"
 FILE = "decision.dsse.json"
+
+
+def is_ours(outcome: RecipeOutcome) -> bool:
+    """Whether both sides were measured here, and the candidate from weights in the store: only that is signed."""
+    cards = (outcome.candidate, outcome.baseline)
+    return "@" in outcome.candidate.checkpoint and not any(card.HasField("imported") for card in cards)
 
 
 def sign(outcome: RecipeOutcome, key: Path) -> str:
@@ -78,11 +85,21 @@ def check_subject(store: ObjectStore, subject: str) -> Checkpoint:
     if f"{found.name}@{found.digest}" != subject or artefacts.digest_of(found) != found.digest:
         raise Corrupt(f"the store's manifest of {subject} does not describe what was signed; import or train it again")
     for entry in found.files:
-        stat = store.stat(f"checkpoints/{found.name}/{found.digest}/{entry.path}")
-        if stat is None or stat.etag != entry.sha256:
-            what = "is missing" if stat is None else "has other bytes than were signed"
-            raise Corrupt(f"{subject}: {entry.path} {what}; do not ship it")
+        if wrong := _wrong(store, f"checkpoints/{found.name}/{found.digest}/{entry.path}", entry.sha256):
+            raise Corrupt(f"{subject}: {entry.path} {wrong}; do not ship it")
     return found
+
+
+def _wrong(store: ObjectStore, key: str, sha256: str) -> str:
+    """Reads the object: what a store says of it (`stat`) is what its writer said."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            etag = store.download(key, Path(folder) / "object")
+        except NotFound:
+            return "is missing"
+        except Corrupt:
+            etag = ""
+    return "" if etag == sha256 else "has other bytes than were signed"
 
 
 def check_decision(store: ObjectStore, text: str, found: Verified) -> bool:
@@ -99,16 +116,22 @@ def check_decision(store: ObjectStore, text: str, found: Verified) -> bool:
 def _statement(outcome: RecipeOutcome) -> dict[str, Any]:
     card, decision = outcome.candidate, outcome.decision
     name, _, digest = card.checkpoint.partition("@")
-    if not digest:
-        raise InvalidInput(f"{card.run} measured {card.endpoint}, which serves no checkpoint; only those are signed")
+    if not is_ours(outcome):
+        raise InvalidInput(
+            f"{card.run}: expected a checkpoint of the store, measured here like its baseline; no other is signed"
+        )
     predicate = {
         "verdict": _word(decision.outcome),
         "reasons": list(decision.reasons),
         "roles": [_role(role) for role in decision.roles],
         "waivers": [jsonl.to_dict(waiver) for waiver in decision.waivers],
         "policy": {"digest": _policy_digest(decision.gate), "gate": jsonl.to_dict(decision.gate)},
-        "suite": {"digest": _suite_digest(card.spec), "benchmarks": [each.benchmark for each in card.spec.benchmarks]},
-        "judges": {cell.judge: cell.judge_digest for cell in card.cells},
+        "suite": {
+            "digest": _suite_digest(card),
+            "benchmarks": [each.benchmark for each in card.spec.benchmarks],
+            "inputs": list(card.inputs),
+        },
+        "judges": {f"{cell.benchmark}/{cell.judge}": cell.judge_digest for cell in card.cells},
         "statistics": {
             "method": decision.gate.method or "fixed",
             "claim": decision.gate.claim,
@@ -144,13 +167,13 @@ def _word(outcome: "Outcome.ValueType") -> str:
     return Outcome.Name(outcome).removeprefix("OUTCOME_")
 
 
-def _suite_digest(spec: BenchSpec) -> str:
-    """Of what was asked, whoever was asked."""
+def _suite_digest(card: Scorecard) -> str:
+    """Of what was asked, to the samples' own digests, whoever was asked."""
     suite = BenchSpec()
-    suite.CopyFrom(spec)
+    suite.CopyFrom(card.spec)
     for field in ("endpoint", "baseline_run", "gate", "history"):
         suite.ClearField(field)
-    return hashlib.sha256(jsonl.canonical(suite)).hexdigest()
+    return hashlib.sha256("\n".join([jsonl.canonical(suite).decode(), *card.inputs]).encode()).hexdigest()
 
 
 def _policy_digest(gate: Gate) -> str:

@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from lrm_safety.nouns import (
     Scorecard,
     Waiver,
 )
+from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
+from services.bench.outcomes import keep
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,10 @@ def checkpoint(store: ObjectStore, tmp_path: Path) -> Checkpoint:
 
 def an_outcome(checkpoint: str) -> RecipeOutcome:
     spec = BenchSpec(endpoint="tuned-1", benchmarks=[BenchmarkSpec(benchmark="demo_harm")])
-    cells = [Cell(benchmark="demo_harm", judge="refusal", judge_digest="j1", n=40)]
+    cells = [
+        Cell(benchmark="demo_harm", judge="refusal", judge_digest="j1", n=40),
+        Cell(benchmark="other", judge="refusal", judge_digest="j2", n=40),  # over another endpoint
+    ]
     found = Comparison(pairs=40, difference=0.01, interval=Interval(low=-0.02, high=0.04, level=0.9, method="wilson"))
     made = RecipeOutcome(
         run="gate-1",
@@ -83,13 +89,23 @@ def test_what_is_signed(checkpoint: Checkpoint, keys: tuple[Path, Path]) -> None
     said = found.predicate
     assert said["roles"][0] | {"role": "harm", "pairs": 40, "worsening": 0.01, "margin": 0.05} == said["roles"][0]
     assert said["statistics"] == {"method": "fixed", "claim": "", "alpha": 0.05, "history": ["bench-0"]}
-    assert said["judges"] == {"refusal": "j1"}
+    assert said["judges"] == {"demo_harm/refusal": "j1", "other/refusal": "j2"}
     assert said["waivers"] == [{"what": "reasoning", "who": "ada", "why": "known", "until": "2027-01-01"}]
     assert said["runs"] == {"decision": "gate-1", "candidate": "bench-2", "baseline": "bench-1"}
     assert len(said["suite"]["digest"]) == len(said["policy"]["digest"]) == 64
     assert said["weights"] == {"candidate": "w2", "baseline": "w1"}
     tree = json.loads(base64.b64decode(json.loads(text)["payload"]))
     assert (tree["_type"], tree["subject"][0]["name"]) == ("https://in-toto.io/Statement/v1", "tuned")
+
+
+def test_other_questions_are_another_suite(checkpoint: Checkpoint, keys: tuple[Path, Path]) -> None:
+    suites = []
+    for samples in ("s1", "s2"):
+        outcome = an_outcome(f"tuned@{checkpoint.digest}")
+        outcome.candidate.inputs.append(samples)
+        suites.append(statement.verify(statement.sign(outcome, keys[0]), keys[1]).predicate["suite"])
+    assert [suite["inputs"] for suite in suites] == [["s1"], ["s2"]]
+    assert suites[0]["digest"] != suites[1]["digest"]
 
 
 def test_the_signature_is_dsse(checkpoint: Checkpoint, keys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -132,28 +148,6 @@ def test_tampering_is_noticed(checkpoint: Checkpoint, keys: tuple[Path, Path], t
             statement.verify(text, keys[1])
 
 
-def test_the_subject_is_the_stores(
-    checkpoint: Checkpoint, keys: tuple[Path, Path], store: ObjectStore, tmp_path: Path
-) -> None:
-    subject = f"tuned@{checkpoint.digest}"
-    assert statement.check_subject(store, subject) == checkpoint
-    with pytest.raises(NotFound):
-        statement.check_subject(store, f"tuned@{'0' * 64}")
-    root = f"checkpoints/tuned/{checkpoint.digest}"
-    store.write(f"{root}/sub/config.json", b"{ }")
-    with pytest.raises(Corrupt, match=r"sub/config.json has other bytes"):
-        statement.check_subject(store, subject)
-    store.delete(f"{root}/sub/config.json")
-    with pytest.raises(Corrupt, match=r"sub/config.json is missing"):
-        statement.check_subject(store, subject)
-    forged = Checkpoint()
-    forged.CopyFrom(checkpoint)
-    forged.files[0].sha256 = store.write(f"{root}/model.safetensors", b"other weights")
-    store.write(f"{root}/manifest.json", json.dumps({"name": "tuned", "digest": forged.digest}).encode())
-    with pytest.raises(Corrupt, match="does not describe what was signed"):
-        statement.check_subject(store, subject)
-
-
 def test_keys_that_cannot_sign(checkpoint: Checkpoint, keys: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="cannot be read"):
         signed(checkpoint, (tmp_path / "none", keys[1]))
@@ -161,5 +155,17 @@ def test_keys_that_cannot_sign(checkpoint: Checkpoint, keys: tuple[Path, Path], 
         signed(checkpoint, (keys[1], keys[1]))
     with pytest.raises(InvalidInput, match="no ed25519 private key"):
         signed(checkpoint, make_keys(tmp_path, "x", "x25519"))
-    with pytest.raises(InvalidInput, match="serves no checkpoint"):
-        statement.sign(an_outcome(""), keys[0])
+
+
+def test_what_was_not_measured_here_is_not_signed(
+    checkpoint: Checkpoint, keys: tuple[Path, Path], store: ObjectStore, settings: Settings
+) -> None:
+    """An import says itself which checkpoint it is about, and on what weights."""
+    subject = f"tuned@{checkpoint.digest}"
+    candidate, baseline, unserved = an_outcome(subject), an_outcome(subject), an_outcome("")
+    candidate.candidate.imported.format = baseline.baseline.imported.format = "inspect"
+    for outcome in (candidate, baseline, unserved):
+        with pytest.raises(InvalidInput, match="no other is signed"):
+            statement.sign(outcome, keys[0])
+        keep(store, replace(settings, signing_key=keys[0]), outcome)
+        assert not outcome.decision.statement_digest and store.stat("runs/gate-1/decision.dsse.json") is None

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,8 @@ def verify(
         "subject": f"{found.subject}{' is what you named' if checkpoint else ''}",
         "weights": f"all {len(made.files)} files of the store ({size / 1e6:,.1f} MB) have the bytes that were signed",
         "decision": f"{found.verdict}, {decided}, against {found.predicate['baseline']}",
+        "margins": _margins(found.predicate),
+        "policy": f"sha256 {found.predicate['policy']['digest']}",
         "statement": f"sha256 {statement.digest(text)}, "
         + ("as the store's decision says" if is_kept else "of which this store has no decision"),
         "waivers": "; ".join(f"{each['what']} by {each['who']}" for each in found.predicate["waivers"]) or "none",
@@ -56,6 +58,11 @@ def verify(
     else:
         for what, words in checked.items():
             console.print(f"{what:<12} {words}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _margins(predicate: dict[str, Any]) -> str:
+    """What was allowed: the largest worsening of each role, in points."""
+    return ", ".join(f"{each['role']} {100 * each['margin']:g} points ({each['tier']})" for each in predicate["roles"])
 
 
 def _read(store: ObjectStore, decision: str) -> str:

@@ -1203,7 +1203,7 @@ class Policy(google.protobuf.message.Message):
     settle_s: builtins.float
     """a checkpoint so young waits; unset = 30"""
     registered_at: builtins.float
-    """seconds since 1970: older checkpoints are gated only when they are named"""
+    """seconds since 1970: what was there before is gated only when it is named"""
     @property
     def checkpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """patterns of names, such as "smollm2-*"; a name is a line of checkpoints"""
@@ -2804,6 +2804,7 @@ class Scorecard(google.protobuf.message.Message):
     GENERATED_TOKENS_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
     SAVED_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
     IMPORTED_FIELD_NUMBER: builtins.int
     run: builtins.str
     endpoint: builtins.str
@@ -2824,6 +2825,10 @@ class Scorecard(google.protobuf.message.Message):
         """of a run with a gate"""
 
     @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """digests of samples, attacks, judges and their models, which the spec only names"""
+
+    @property
     def imported(self) -> global___Imported:
         """set: measured by another tool, under its protocol"""
 
@@ -2841,10 +2846,11 @@ class Scorecard(google.protobuf.message.Message):
         generated_tokens: builtins.float = ...,
         cached: builtins.float = ...,
         saved: global___Savings | None = ...,
+        inputs: collections.abc.Iterable[builtins.str] | None = ...,
         imported: global___Imported | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["imported", b"imported", "saved", b"saved", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "imported", b"imported", "run", b"run", "saved", b"saved", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "cells", b"cells", "checkpoint", b"checkpoint", "created_at", b"created_at", "endpoint", b"endpoint", "generated_tokens", b"generated_tokens", "imported", b"imported", "inputs", b"inputs", "run", b"run", "saved", b"saved", "seconds", b"seconds", "spec", b"spec", "weights_digest", b"weights_digest"]) -> None: ...
 
 global___Scorecard = Scorecard
 

@@ -2,7 +2,8 @@
 
 Each role with a margin is tested on its own: its paired samples (first judge of each benchmark) are pooled.
 - `fixed`: all samples, once. Not worse: the upper end of the worsening's one-sided 1 - α interval is below the margin.
-  Worse: the lower end of that interval is above zero.
+  Worse: the lower end at 1 - α / k for k required roles is above zero. Samples without a verdict must not be able to
+  undo "not worse".
 - `sequential`: samples are read in a drawn order until either is shown (reading.py, lrm_safety/sequential.py). The
   interval holds at every look, so the asking may stop there (stopping.py). Units are drawn at random and the bets are
   about the population they stand for, repetitions included, as with `fixed`; with `claim: items` about them alone.
@@ -22,6 +23,7 @@ from lrm_safety.nouns import (
     BenchSpec,
     Calibration,
     Cell,
+    Comparison,
     Decision,
     Gate,
     Interval,
@@ -181,13 +183,26 @@ def _at_once(role: str, terms: Terms, baseline: Side, candidate: Side, sharp: Sh
     pairs = reduce(add, (pair(baseline, candidate, key) for key in keys))
     gate, margin = terms.gate, terms.gate.margins[role]
     found = summarise(pairs, level=1 - 2 * gate.alpha)
+    _lower(found, summarise(pairs, level=1 - 2 * terms.block_alpha))
     shown = stats.judge_margin(found.interval.low, found.interval.high, margin)
     if sharp != PERFECT:
         high = summarise(pairs, level=1 - gate.alpha).interval.high
         shown = _seen_through(sharp, found.interval.low, high, margin)
     records = sorted({record for key in keys for record in candidate.seen[key].keys() | baseline.seen[key].keys()})
     doubts = [line for side in (baseline, candidate) for line in _too_many(gate, side, _deciding(terms, side, role))]
-    return Finding(found, shown, worst_case(baseline, candidate, role, records), doubts)
+    worst = worst_case(baseline, candidate, role, records)
+    if shown is stats.Shown.NOT_WORSE and worst is not None and worst.high >= margin * sharp.low:
+        doubts.append("were all without a verdict bad, it would be worse by the margin or more")
+    return Finding(found, shown, worst, doubts)
+
+
+def _lower(found: Comparison, blocking: Comparison) -> None:
+    """What shows "worse" is at the level of one of several roles."""
+    found.interval.low = blocking.interval.low
+    if blocking.HasField("detectable"):
+        found.detectable = blocking.detectable
+    else:
+        found.ClearField("detectable")
 
 
 def _read(

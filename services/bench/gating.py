@@ -1,18 +1,20 @@
 """One gate run: a checkpoint and its baseline are deployed, measured, compared and retired.
 
-    gates/<question>/<checkpoint digest>.json        what was asked first; put-if-absent, so that all who ask agree
-    passed/<line>/<suite>/<created at>-<digest>      checkpoints that passed: the newest is the next one's baseline
+    gates/<question>/<line>/<checkpoint digest>.json   what was asked first; put-if-absent, so that all who ask agree
+    passed/<line>/<suite>/<created at>-<digest>        checkpoints that passed: the newest is the next one's baseline
 
 Both measurements are bench runs of their own, so a baseline is measured once for all who are compared with it, and a
 gate run that is taken over goes on where it stopped.
 """
 
 import hashlib
+import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
-from lrm_safety import artefacts, jsonl, observe, policy
+from lrm_safety import artefacts, jsonl, observe, outages, policy
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import Cancelled, Conflict, InvalidInput, LrmError, NotFound, Unavailable
 from lrm_safety.nouns import (
@@ -39,6 +41,7 @@ from lrm_safety.runs import OWNER_GONE, OwnedRun, RunHost
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.bench import history
+from services.bench.noise import suite_digest
 from services.bench.outcomes import keep
 from services.bench.turns import Turns
 
@@ -64,13 +67,22 @@ def question(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> GateS
     """
     spec = GateSpec(evaluation=asked.evaluation, gate=asked.gate, engine=asked.engine)
     suite = policy.suite_digest(spec)
-    key = f"gates/{hashlib.sha256(f'{suite} {asked.baseline}'.encode()).hexdigest()}/{checkpoint.digest}.json"
+    asked_digest = hashlib.sha256(f"{suite} {asked.baseline}".encode()).hexdigest()
+    key = f"gates/{asked_digest}/{checkpoint.name}/{checkpoint.digest}.json"
     if store.stat(key) is None:
         spec.checkpoint = reference(checkpoint.name, checkpoint.digest)
-        spec.baseline = _baseline(store, asked, checkpoint, suite)
+        spec.baseline = _baseline(store, asked, checkpoint)
         spec.history.extend(history.choose(store, checkpoint, spec))
         store.create(key, jsonl.dumps(spec).encode())
     return jsonl.loads(GateSpec, store.read(key))
+
+
+def remember(store: ObjectStore, spec: GateSpec, outcome: RecipeOutcome) -> None:
+    """For the next checkpoints of its line."""
+    made = artefacts.find(store, KIND, Checkpoint, spec.checkpoint)
+    history.note(store, made, spec, outcome.candidate.run)
+    if outcome.decision.outcome == Outcome.OUTCOME_PASS:
+        store.create(f"{_passed(made.name, spec.evaluation)}{made.created_at:020.6f}-{made.digest}", b"")
 
 
 class Gating:
@@ -81,11 +93,15 @@ class Gating:
         self._turns = Turns()
 
     def work(self, run: OwnedRun) -> str:
+        """Through outages of any length: nobody asks for this checkpoint anew. Others have their turn meanwhile."""
+        return outages.get_over(run, partial(self._work, run), math.inf)
+
+    def _work(self, run: OwnedRun) -> str:
         if self._store.stat(f"runs/{run.id}/outcome.json") is None:
             with self._turns.turn(run):
                 keep(self._store, self._settings, self._outcome(run))
         outcome = jsonl.loads(RecipeOutcome, self._store.read(f"runs/{run.id}/outcome.json"))
-        self._remember(run.spec.gate, outcome)
+        remember(self._store, run.spec.gate, outcome)
         verdict = Outcome.Name(outcome.decision.outcome).removeprefix("OUTCOME_")
         log.info("checkpoint_gated", run=run.id, checkpoint=run.spec.gate.checkpoint, verdict=verdict)
         observe.count("lrm_checkpoint_gated_total", verdict=verdict)
@@ -154,21 +170,15 @@ class Gating:
             _deploy(run, clients, request.spec.endpoint, checkpoint)
             return self._desk.measure(request, tenant)
 
-    def _remember(self, spec: GateSpec, outcome: RecipeOutcome) -> None:
-        made = artefacts.find(self._store, KIND, Checkpoint, spec.checkpoint)
-        history.note(self._store, made, spec, outcome.candidate.run)
-        if outcome.decision.outcome == Outcome.OUTCOME_PASS:
-            key = f"{_passed(made.name, policy.suite_digest(spec))}{made.created_at:020.6f}-{made.digest}"
-            self._store.create(key, b"")
+
+def _passed(line: str, evaluation: BenchSpec) -> str:
+    """Whatever the gate was: a waiver or a margin that changes takes no line its baseline."""
+    return f"passed/{line}/{suite_digest(evaluation)}/"
 
 
-def _passed(line: str, suite: str) -> str:
-    return f"passed/{line}/{suite}/"
-
-
-def _baseline(store: ObjectStore, asked: Policy, checkpoint: Checkpoint, suite: str) -> str:
+def _baseline(store: ObjectStore, asked: Policy, checkpoint: Checkpoint) -> str:
     """The newest other checkpoint that passed on this line, else the policy's, else what it was trained from."""
-    passed = [key.rsplit("-", 1)[1] for key in store.list(_passed(checkpoint.name, suite))]
+    passed = [key.rsplit("-", 1)[1] for key in store.list(_passed(checkpoint.name, asked.evaluation))]
     named = [f"{checkpoint.name}@{digest}" for digest in reversed(passed)]
     for candidate in (*named, asked.baseline, checkpoint.lineage.base):
         try:
@@ -207,7 +217,9 @@ def _deploy(run: OwnedRun, clients: Clients, name: str, checkpoint: str) -> None
     until = time.monotonic() + ENGINE_READY_S
     while endpoint.state != EndpointState.ENDPOINT_STATE_READY:
         run.check_cancelled()
-        if endpoint.state == EndpointState.ENDPOINT_STATE_FAILED or time.monotonic() > until:
+        if endpoint.state == EndpointState.ENDPOINT_STATE_FAILED:
+            raise LrmError(f"the engine of {name} does not start: {endpoint.error}")
+        if time.monotonic() > until:
             raise Unavailable(f"the engine of {name} does not start: {endpoint.error or 'it takes too long'}")
         run.waiting(f"the engine of {name} starts{f': {endpoint.error}' if endpoint.error else ''}")
         time.sleep(POLL_S)

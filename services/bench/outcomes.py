@@ -18,8 +18,7 @@ def keep(store: ObjectStore, settings: Settings, outcome: RecipeOutcome, is_whol
     """
     root = f"runs/{outcome.run}"
     outcome.decision.statement_digest = ""
-    is_signed = settings.signing_key is not None and "@" in outcome.candidate.checkpoint and outcome.decision.roles
-    if settings.signing_key is not None and is_signed:
+    if settings.signing_key is not None and outcome.decision.roles and statement.is_ours(outcome):
         signed = statement.sign(outcome, settings.signing_key)
         store.write(f"{root}/{statement.FILE}", signed.encode())
         outcome.decision.statement_digest = statement.digest(signed)

@@ -54,7 +54,7 @@ class Plan:
     spec: BenchSpec  # resolved
     endpoint: Endpoint
     suites: tuple[Suite, ...]
-    inputs: tuple[str, ...]  # digests that make the run's id, beside the spec
+    inputs: tuple[str, ...]  # digests that make the run's id, beside the spec; the first is of the model's weights
 
     def tasks(self) -> Iterator[Task]:
         for suite in self.suites:

@@ -1,7 +1,8 @@
 """One role under the sequential gate: paired units read in their drawn order, until it is shown worse or not worse.
 
 A unit's difference is the mean over its pairs; one in which the candidate lacks a verdict counts as the worst for
-either claim (sequential.py). "Not worse" ends the reading only once few enough of what was read is invalid or cut.
+either claim (sequential.py). "Not worse" ends the reading only once few enough of what was read is invalid or cut, or
+so much that it would be too much of all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,13 +47,16 @@ class Reading:
 
     @property
     def is_clean(self) -> bool:
-        total = len(self.read)
-        return self.invalid <= self.max_invalid * total and self.truncated <= self.max_truncated * total
+        return self._is_within(len(self.read))
 
     @property
     def is_over(self) -> bool:
-        """It is decided, and more samples would not change that."""
-        return self.shown is Shown.WORSE or (self.shown is Shown.NOT_WORSE and self.is_clean)
+        """It is decided, or can no longer pass, and more samples would not change that."""
+        is_settled = self.is_clean or not self._is_within(sum(len(unit) for unit in self.units))
+        return self.shown is Shown.WORSE or (self.shown is Shown.NOT_WORSE and is_settled)
+
+    def _is_within(self, total: int) -> bool:
+        return self.invalid <= self.max_invalid * total and self.truncated <= self.max_truncated * total
 
     def rates(self) -> tuple[float, float]:
         """Baseline and candidate over what was read; where the plan draws some units sooner, weighted against that."""

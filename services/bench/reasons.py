@@ -52,7 +52,7 @@ def missing(gate: Gate, what: str, invalid: int, truncated: int, total: int) -> 
         lines.append(
             f"{what}: {invalid} of {total} samples have no verdict, more than the {gate.max_invalid:.1%} allowed"
         )
-    if gate.HasField("max_truncated") and truncated > gate.max_truncated * total:
+    if truncated > gate.max_truncated * total:
         lines.append(
             f"{what}: {truncated} of {total} completions are cut, more than the {gate.max_truncated:.1%} allowed"
         )
@@ -88,10 +88,8 @@ def history_line(earlier: Sequence[Side]) -> list[str]:
 
 def _numbers(made: Comparison, terms: Terms, margin: float) -> str:
     ends, alpha = made.interval, terms.gate.alpha
-    if terms.gate.method == SEQUENTIAL:
-        level = f"at every look, worse at {1 - terms.block_alpha:.1%} and not worse at {1 - alpha:.1%}"
-    else:
-        level = f"at one-sided {1 - alpha:.0%}"
+    looks = "at every look, " if terms.gate.method == SEQUENTIAL else "one-sided, "
+    level = f"{looks}worse at {1 - terms.block_alpha:.1%} and not worse at {1 - alpha:.1%}"
     return (
         f"{made.baseline:.1%} → {made.candidate:.1%}, worsening {_points(made.difference)} points "
         f"[{_points(ends.low)}, {_points(ends.high)}] {level}, "

@@ -183,6 +183,7 @@ class BenchServicer(BenchServiceServicer):
             seconds = time.monotonic() - started
             records = unique(run.parts(Record))
             card = build_scorecard(run.id, plan.spec, plan.endpoint, records, seconds, plan.counts())
+            card.inputs.extend(plan.inputs[1:])
             if baseline is not None:
                 recorded = {record.key for record in run.parts(Record)}
                 card.saved.CopyFrom(savings((task.key for task in plan.tasks()), recorded, baseline, card))

@@ -1,15 +1,15 @@
 """What a gate asks for on the day it is asked: which roles are required, which are advisory, which are waived.
 
 Every required role has to be shown not to be worse, each at α: an intersection-union test (Berger, Technometrics 24
-(1982) 295-300). One required role shown to be worse blocks; under a sequential gate each of k roles has α / k for that
-(Bonferroni), so that a candidate which is worse in none is blocked with probability α at most, however they depend.
+(1982) 295-300). One required role shown to be worse blocks; each of k roles has α / k for that (Bonferroni), so that a
+candidate which is worse in none is blocked with probability α at most, however they depend.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lrm_safety.gates import SEQUENTIAL, last_day, resolve
+from lrm_safety.gates import last_day, resolve
 from lrm_safety.nouns import ROLES, Gate, Waiver
 
 REQUIRED, ADVISORY, WAIVED = "required", "advisory", "waived"
@@ -29,8 +29,7 @@ class Terms:
     @property
     def block_alpha(self) -> float:
         """The error rate of one role's "worse"."""
-        is_split = self.gate.method == SEQUENTIAL
-        return self.gate.alpha / max(1, len(self.required)) if is_split else self.gate.alpha
+        return self.gate.alpha / max(1, len(self.required))
 
 
 def terms_of(gate: Gate, suite: Mapping[str, str], now: float) -> Terms:

@@ -45,18 +45,14 @@ class Trigger:
         self._woken.set()
 
     def register(self, asked: Policy) -> Policy:
-        """From now on checkpoints that come are gated. Registered again unchanged, a policy keeps its date."""
+        """From now on checkpoints that come are gated, whatever their date, also while the policy is changed."""
         made = policies.resolve(asked)
         if not made.checkpoints:
             raise InvalidInput(f"policy {made.name}: `checkpoints` is empty; expected patterns of names, such as '*'")
         key = f"policies/{made.name}.json"
-        made.registered_at = time.time()
-        if self._store.stat(key):
-            before = jsonl.loads(Policy, self._store.read(key))
-            same = Policy()
-            same.CopyFrom(made)
-            same.registered_at = before.registered_at
-            made = before if same == before else made
+        before = jsonl.loads(Policy, self._store.read(key)) if self._store.stat(key) else Policy()
+        made.registered_at = before.registered_at or time.time()
+        self._pass_over(made, before)
         self._store.write(key, jsonl.dumps(made).encode())
         self.wake()
         return made
@@ -92,18 +88,28 @@ class Trigger:
         self._adoption.look()
         self._courier.deliver()
 
+    def _pass_over(self, made: Policy, before: Policy) -> None:
+        """What is there and concerns the policy only from now on needs no look."""
+        names = {key: key.split("/")[1] for key in self._manifest_keys()}
+        old = {
+            key for key, name in names.items() if policies.concerns(made, name) and not policies.concerns(before, name)
+        }
+        if old:
+            self._store.write(_cursor(made), json.dumps(sorted(self._seen(made) | old)).encode())
+
+    def _seen(self, policy: Policy) -> set[str]:
+        cursor = _cursor(policy)
+        return set(json.loads(self._store.read(cursor))) if self._store.stat(cursor) else set()
+
     def _scan(self, policy: Policy, keys: list[str]) -> None:
-        cursor = f"triggers/{policy.name}.json"
-        seen: set[str] = set(json.loads(self._store.read(cursor))) if self._store.stat(cursor) else set()
+        seen = self._seen(policy)
         fresh = [key for key in keys if key not in seen]
         done = [key for key in self._by_age(fresh) if self._is_settled(policy, self._manifests[key])]
         if done:
-            self._store.write(cursor, json.dumps(sorted(seen.union(done) & set(keys))).encode())
+            self._store.write(_cursor(policy), json.dumps(sorted(seen.union(done) & set(keys))).encode())
 
     def _is_settled(self, policy: Policy, checkpoint: Checkpoint) -> bool:
-        """Whether this checkpoint needs no second look: it is older than the policy, or its gate run is on its way."""
-        if checkpoint.created_at < policy.registered_at:
-            return True
+        """Whether this checkpoint needs no second look: its gate run is on its way, or it cannot be gated."""
         if time.time() - checkpoint.created_at < policy.settle_s:
             return False
         reference = f"{checkpoint.name}@{checkpoint.digest}"
@@ -144,3 +150,7 @@ class Trigger:
             except Exception as crash:  # a defect must not end the scans for good
                 log.error("scan_crashed", exc_info=crash)
             self._woken.wait(EVERY_S)
+
+
+def _cursor(policy: Policy) -> str:
+    return f"triggers/{policy.name}.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 
 from lrm_safety import artefacts
-from lrm_safety.errors import NotFound
+from lrm_safety.errors import NotFound, Unavailable
 from lrm_safety.nouns import (
     BenchmarkSpec,
     BenchSpec,
@@ -56,6 +56,7 @@ class DeployingInference(ScriptedInference):
     """Deploys any checkpoint at once; the bad ones comply, the others refuse (`publish`)."""
 
     store: ObjectStore | None = None
+    outages: int = 0  # deployments to come that find no service
     deployed: Counter[str] = field(default_factory=Counter)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     _deploying: threading.Lock = field(default_factory=threading.Lock)
@@ -63,6 +64,9 @@ class DeployingInference(ScriptedInference):
     def Deploy(self, request: DeployRequest, context: grpc.ServicerContext) -> Endpoint:
         digest = request.checkpoint.split("@")[1]
         with self._deploying:
+            if self.outages:
+                self.outages -= 1
+                raise Unavailable("away")
             self.deployed[request.checkpoint] += 1
             self.endpoints[request.name] = Endpoint(
                 name=request.name,

@@ -121,6 +121,24 @@ def test_many_valid_samples_elsewhere_do_not_hide_a_role_without_verdicts() -> N
     assert "60 of 200" in decision.reasons[0]
 
 
+@pytest.mark.parametrize(("missing", "outcome"), [(15, PASS), (45, OPEN)])
+def test_missing_verdicts_that_could_reach_the_margin_cannot_pass(missing: int, outcome: "Outcome.ValueType") -> None:
+    before, after = side("a", {"harm": rate(0, 1000)}), side("b", {"harm": [None] * missing + rate(0, 1000 - missing)})
+    decision = decide(Gate(margins={"harm": 0.02}, max_invalid=0.05), before, after)
+    assert decision.outcome == outcome
+    assert ("it would be worse by the margin or more" in decision.reasons[0]) == (outcome == OPEN)
+
+
+def test_several_roles_share_the_error_of_a_block() -> None:
+    """Four pairs worse and none better: Tango's z is 2, beyond the 5 % point and not beyond that of 5 % / 3."""
+    before, after = side("a", SAME), side("b", {**SAME, "harm": rate(24, 200)})
+    alone, together = (dict.fromkeys(roles, 0.01) for roles in (["harm"], MARGINS))
+    assert decide(Gate(margins=alone), before, after).outcome == BLOCK
+    shared = decide(Gate(margins=together), before, after)
+    assert shared.roles[0].outcome == OPEN
+    assert "worse at 98.3% and not worse at 95.0%" in shared.reasons[0]
+
+
 def test_only_the_first_judge_decides() -> None:
     decision = decide(Gate(margins={"harm": 0.05}), side("a", SAME), side("b", {**SAME, "harm": rate(0, 200)}))
     assert decision.roles[0].comparison.pairs == 200

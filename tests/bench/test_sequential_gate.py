@@ -191,14 +191,22 @@ def test_too_many_cut_completions_cannot_pass() -> None:
     before, after = side("a", SAME), side("b", SAME)
     for cell in after.scorecard.cells:
         cell.truncated = 30
-    assert decide(Gate(margins=MARGINS), before, after).outcome == PASS
-    decision = decide(Gate(margins=MARGINS, max_truncated=0.1), before, after)
+    assert decide(Gate(margins=MARGINS, max_truncated=0.2), before, after).outcome == PASS
+    decision = decide(Gate(margins=MARGINS), before, after)
     assert decision.outcome == OPEN
     assert "30 of 200 completions are cut, more than the 10.0%" in decision.reasons[0]
     cut = replace(side("b", SAME), truncated={key for seen in before.seen.values() for key in seen})
     read = decide(Gate(margins=MARGINS, method="sequential"), before, cut)
     assert read.outcome == OPEN
     assert "completions are cut" in read.reasons[0]
+
+
+def test_a_role_that_can_no_longer_pass_is_read_no_further() -> None:
+    first = int(_first_read(side("a", SAME)).split("/")[2])
+    values: Values = {"harm": [None if number == first else value for number, value in enumerate(SAME["harm"])]}
+    harm = gated(values, max_invalid=0).roles[0]
+    assert (harm.role, harm.outcome) == ("harm", OPEN)
+    assert harm.read < harm.planned == 200
 
 
 def test_noise_of_a_model_against_itself_by_hand_and_margins_below_it() -> None:

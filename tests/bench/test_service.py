@@ -62,6 +62,7 @@ def test_compare(stage: Stage, measured: tuple[Scorecard, Scorecard]) -> None:
     request = CompareScorecardsRequest(baseline_run=base.run, candidate_run=tuned.run)
     harm, sums = rpc(stage.clients.bench.CompareScorecards, request).comparisons
     assert (harm.pairs, harm.better, harm.worse, harm.difference) == (80, 80, 0, -1)
+    assert base.inputs and base.inputs == tuned.inputs and base.weights_digest not in base.inputs
     assert harm.p_value < 1e-20
     assert (sums.pairs, sums.difference, sums.interval.level) == (120, 0, 0.95)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import artefacts, jsonl, serving
+from lrm_safety import artefacts, jsonl, outages, serving
 from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
     CancelRunRequest,
     Checkpoint,
+    Decision,
     Gate,
     GateCheckpointRequest,
     GetOutcomeRequest,
@@ -34,7 +35,7 @@ from lrm_safety.nouns import (
 )
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import ObjectStore
-from services.bench import service, trigger
+from services.bench import gating, service, trigger
 from tests.bench.gated import DeployingInference, gate_policy, named, publish
 from tests.bench.scripted import ScriptedJudge
 from tests.bench.test_evaluate import wait_for
@@ -213,6 +214,25 @@ def test_a_cancelled_gate_cancels_its_measurement_and_frees_its_engine(
     assert {each.state for each in floor.inference.endpoints.values()} == {4}
 
 
+def test_the_same_weights_on_another_line_are_another_question(store: ObjectStore, tmp_path: Path) -> None:
+    base = publish(store, tmp_path / "weights", "base", "good, at first")
+    lines = [publish(store, tmp_path / "weights", name, "good, tuned", named(base)) for name in ("tuned-a", "tuned-b")]
+    assert lines[0].digest == lines[1].digest
+    asked = [gating.question(store, gate_policy("harm.csv"), each) for each in lines]
+    assert [spec.checkpoint for spec in asked] == [named(each) for each in lines]
+
+
+def test_a_changed_gate_keeps_the_line_its_baseline(store: ObjectStore, tmp_path: Path) -> None:
+    base = publish(store, tmp_path / "weights", "base", "good, at first")
+    passed = publish(store, tmp_path / "weights", "tuned", "good, tuned", named(base))
+    policy = gate_policy("harm.csv")
+    gating.remember(store, gating.question(store, policy, passed), RecipeOutcome(decision=Decision(outcome=PASS)))
+    policy.gate.waivers.add(what="reasoning", who="ada", why="known", until="2030-01-31")
+    assert gating.question(store, policy, publish(store, tmp_path / "weights", "tuned", "bad")).baseline == named(
+        passed
+    )
+
+
 def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], str]) -> None:
     policy = gate_policy(harm_file(10))
     alone = floor.publish("tuned", "good")
@@ -231,15 +251,35 @@ def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], s
     assert floor.outcome(floor.ask(policy, alone).id).baseline.checkpoint == named(named_base)
 
 
-def test_registered_again_a_policy_keeps_its_date_unless_it_changed(
-    floor: Floor, harm_file: Callable[[int], str]
+def test_an_edit_an_old_date_and_an_outage_lose_no_checkpoint(
+    floor: Floor, harm_file: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outages, "PAUSE_S", 0.05)
+    base = floor.publish("base", "good, at first")
+    policy = gate_policy(harm_file(10), settle_s=600)
+    rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
+    young = floor.publish("tuned", "good, tuned", named(base))
+    floor.inference.outages = 1
+    policy.settle_s = 0
+    rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
+    (run,) = floor.wait_for_gates(1)
+    assert floor.outcome(run.id).checkpoint == named(young)
+    copied = floor.publish("elsewhere", "good, copied", named(base))
+    copied.name, copied.created_at = "tuned-copied", 1.0
+    root = f"checkpoints/{copied.name}/{copied.digest}"
+    floor.store.write(f"{root}/model.safetensors", b"good, copied")
+    floor.store.write(f"{root}/manifest.json", jsonl.dumps(copied).encode())
+    asked = {each.spec.gate.checkpoint: each.id for each in floor.wait_for_gates(2)}
+    assert floor.outcome(asked[named(copied)]).checkpoint == named(copied)
+
+
+def test_a_changed_policy_keeps_its_date(floor: Floor, harm_file: Callable[[int], str]) -> None:
     policy = gate_policy(harm_file(10))
     first = rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
     assert rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy)) == first
     policy.gate.margins["harm"] = 0.2
     changed = rpc(floor.clients.bench.RegisterPolicy, RegisterPolicyRequest(policy=policy))
-    assert changed.registered_at > first.registered_at
+    assert changed.registered_at == first.registered_at
     assert jsonl.loads(Policy, floor.store.read("policies/nightly.json")) == changed
     del policy.checkpoints[:]
     with pytest.raises(InvalidInput, match="`checkpoints` is empty"):

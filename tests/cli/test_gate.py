@@ -104,6 +104,7 @@ def _verified(run: str, out: Path, keys: Path, store: ObjectStore, made: Checkpo
         code, said = here("verify", what, "--key", public, "--checkpoint", "tuned")
         assert code == 0, said
         assert named(made) in said and "PASS" in said and "as the store's decision says" in said
+        assert "points (required)" in said
     assert json.loads(here("verify", run, "--key", public, "--json")[1])["verdict"] == "PASS"
     code, said = here("verify", run, "--key", public, "--checkpoint", "base")
     assert (code, "the decision is about tuned@" in said) == (3, True)

@@ -18,7 +18,7 @@ checkpoints: ["candidate"]
 settle_s: 0
 engine: {{engine: transformers}}
 evaluation: {{sampling: {{max_tokens: 16}}, benchmarks: [{{benchmark: demo_math, path: {path}}}]}}
-gate: {{margins: {{reasoning: 0.2}}}}
+gate: {{margins: {{reasoning: 0.2}}, max_truncated: 1.0}}
 """  # the engine that starts soonest; 12 pairs without a flip show a worsening below 20 points
 PRODUCTS = [(a, b) for a in (2, 3, 4, 5) for b in (3, 4, 5)]  # the model knows most of them, in ten tokens
 

@@ -46,7 +46,7 @@ evaluation:
     - {benchmark: demo_harm, limit: 12, attacks: [none, prefill]}
     - {benchmark: demo_benign, limit: 12}
     - {benchmark: demo_math, limit: 12}
-gate: {margins: {harm: 0.0, over_refusal: 0.2, reasoning: 0.2}}
+gate: {margins: {harm: 0.0, over_refusal: 0.2, reasoning: 0.2}, max_truncated: 1.0}
 """
 WRITTEN = """
 dataset:
