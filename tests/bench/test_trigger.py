@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
+    BenchSpec,
     CancelRunRequest,
     Checkpoint,
+    EndpointState,
     Gate,
     GateCheckpointRequest,
     GetOutcomeRequest,
@@ -28,10 +31,12 @@ from lrm_safety.nouns import (
     RecipeOutcome,
     RegisterPolicyRequest,
     Run,
+    RunSpec,
     RunState,
     Tenant,
     has_ended,
 )
+from lrm_safety.runs import RunHost
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import ObjectStore
 from services.bench import service, trigger
@@ -211,6 +216,21 @@ def test_a_cancelled_gate_cancels_its_measurement_and_frees_its_engine(
     (measured,) = rpc(floor.clients.runs("bench").ListRuns, ListRunsRequest(kind="bench")).runs
     assert floor.finish(measured.id).state == RunState.RUN_STATE_CANCELLED
     assert {each.state for each in floor.inference.endpoints.values()} == {4}
+
+
+def test_an_engine_that_another_measurement_asks_outlives_the_gate(
+    floor: Floor, harm_file: Callable[[int], str]
+) -> None:
+    base = floor.publish("base", "good")
+    engine, goes_on = f"base-{base.digest[:8]}", threading.Event()
+    spec = RunSpec(bench=BenchSpec(endpoint=engine))
+    RunHost(floor.store).start("bench", spec, lambda run: "" if goes_on.wait(60) else "late")
+    try:
+        floor.outcome(floor.ask(gate_policy(harm_file(10)), floor.publish("tuned", "good, tuned", named(base))).id)
+    finally:
+        goes_on.set()
+    states = {name.split("-")[0]: endpoint.state for name, endpoint in floor.inference.endpoints.items()}
+    assert states == {"base": EndpointState.ENDPOINT_STATE_READY, "tuned": EndpointState.ENDPOINT_STATE_RETIRED}
 
 
 def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], str]) -> None:
