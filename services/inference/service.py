@@ -48,7 +48,7 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def __init__(self, store: ObjectStore, runner: JobRunner, settings: Settings) -> None:
         self._store, self._runner = store, runner
-        self._generator = Generator(CompletionCache(store), settings.api_key)
+        self._generator = Generator(CompletionCache(store), settings.key_for)
         self._endpoints = Endpoints(store, runner, settings, self._generator.probe)
         uses = self._endpoints.uses
         self._beats = [Beat(uses.every_s / 6, uses.renew), Beat(uses.every_s, self._endpoints.round)]
