@@ -52,6 +52,7 @@ class Settings:
     api_key_host: str = ""  # LRM_API_KEY_HOST: the vendor's host, e.g. api.openai.com; no other gets the key
     webhook_secret: str = field(default="", repr=False)  # LRM_WEBHOOK_SECRET: set = bench takes signed announcements
     webhook_port: int = WEBHOOK_PORT  # LRM_WEBHOOK_PORT: where
+    view_port: int = 0  # LRM_VIEW_PORT: set = bench serves the pages of `lrm view` there, on loopback only
     callback_secret: str = field(default="", repr=False)  # LRM_CALLBACK_SECRET: signs what is told to other servers
     github_token: str = field(default="", repr=False)  # LRM_GITHUB_TOKEN: may write commit statuses
     github_api: str = "https://api.github.com"  # LRM_GITHUB_API
@@ -90,6 +91,7 @@ class Settings:
             api_key_host=env.get("LRM_API_KEY_HOST", ""),
             webhook_secret=env.get("LRM_WEBHOOK_SECRET", ""),
             webhook_port=int(_number(env, "LRM_WEBHOOK_PORT", WEBHOOK_PORT)),
+            view_port=int(_number(env, "LRM_VIEW_PORT", 0)),
             callback_secret=env.get("LRM_CALLBACK_SECRET", ""),
             github_token=env.get("LRM_GITHUB_TOKEN", ""),
             github_api=env.get("LRM_GITHUB_API", "") or cls.github_api,
@@ -124,6 +126,7 @@ class Settings:
             "LRM_API_KEY_HOST": self.api_key_host,
             "LRM_WEBHOOK_SECRET": self.webhook_secret,
             "LRM_WEBHOOK_PORT": str(self.webhook_port),
+            "LRM_VIEW_PORT": str(self.view_port),
             "LRM_CALLBACK_SECRET": self.callback_secret,
             "LRM_GITHUB_TOKEN": self.github_token,
             "LRM_GITHUB_API": self.github_api,
