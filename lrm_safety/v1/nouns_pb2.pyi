@@ -1175,7 +1175,7 @@ class Policy(google.protobuf.message.Message):
     baseline: builtins.str
     """checkpoint reference, while none has passed on the line; empty = what it was trained from"""
     priority: builtins.str
-    """urgent | normal | filler; empty = normal"""
+    """urgent | normal | filler; empty = filler, as for any measuring"""
     settle_s: builtins.float
     """a checkpoint so young waits; unset = 30"""
     registered_at: builtins.float
@@ -1549,7 +1549,7 @@ class Cost(google.protobuf.message.Message):
     gpu_seconds: builtins.float
     tokens: builtins.float
     money: builtins.float
-    """gpu_seconds at the pool's price; in the currency of the cluster's configuration"""
+    """gpu_seconds at the pool's price, in the currency of that price"""
     node_pool: builtins.str
     started_at: builtins.float
     """seconds since 1970"""
