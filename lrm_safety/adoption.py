@@ -39,11 +39,14 @@ class Adoption:
     def look(self) -> None:
         """Once. Costs one list a kind, and a few reads for every run that has not ended."""
         for kind in self._resumes:
+            put_off = 0
             for id_ in runs.open_runs(self._host.store, kind):
                 try:
                     self._look_at(kind, id_)
                 except LrmError as error:
+                    put_off += 1
                     log.info("adoption_put_off", run=id_, error=str(error))
+            observe.gauge("lrm_run_unowned", put_off, kind=kind)
 
     def _look_for_ever(self) -> None:
         pause = threading.Event()

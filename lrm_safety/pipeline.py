@@ -118,7 +118,7 @@ class Pipeline:
     def _measure(self, stage: str, checkpoint: Checkpoint, baseline: str = "") -> str:
         """The bench run of one checkpoint, against a baseline only as long as a sequential gate needs it.
 
-        Its engine lives only while the run needs it.
+        Its engine lives only while this run or another needs it.
         """
         endpoint = f"{checkpoint.name}-{checkpoint.digest[:8]}"
         spec = BenchSpec()
@@ -158,7 +158,9 @@ class Pipeline:
     def _retire(self, name: str) -> None:
         endpoint = self._ask("inference", self.clients.inference.GetEndpoint, GetEndpointRequest(name=name))
         if endpoint.state not in (EndpointState.ENDPOINT_STATE_RETIRED, EndpointState.ENDPOINT_STATE_FAILED):
-            self._ask("inference", self.clients.inference.Retire, RetireRequest(name=name), RETIRE_S)
+            self._ask(
+                "inference", self.clients.inference.Retire, RetireRequest(name=name, unless_needed=True), RETIRE_S
+            )
 
     def _checkpoint(self, name: str) -> Checkpoint:
         return self._ask("trainer", self.clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=name))

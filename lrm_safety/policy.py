@@ -48,7 +48,7 @@ def resolve(policy: Policy, stem: str = "") -> Policy:
     as_recipe = recipe.resolve(Recipe(name=where, model="-", evaluation=done.evaluation, gate=done.gate), where)
     done.evaluation.CopyFrom(as_recipe.evaluation)
     done.gate.CopyFrom(as_recipe.gate)
-    done.priority = done.priority or "normal"
+    done.priority = done.priority or "filler"
     if done.priority not in PRIORITIES:
         raise InvalidInput(f"{where}: `priority` is {done.priority!r}; expected one of {', '.join(PRIORITIES)}")
     if not done.HasField("settle_s"):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lrm_safety.errors import InvalidInput
 
@@ -14,6 +15,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FIRST_PORT = 50051
 FIRST_METRICS_PORT = 9051
 WEBHOOK_PORT = 9060
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def default_address(service: str) -> str:
@@ -46,9 +48,11 @@ class Settings:
     priority: str = ""
     cost_centre: str = ""
     engine_idle_s: float = 0.0  # LRM_ENGINE_IDLE_S: an engine without work for so long is stopped; 0 = never
-    api_key: str = field(default="", repr=False)  # LRM_API_KEY: for vendors' endpoints
+    api_key: str = field(default="", repr=False)  # LRM_API_KEY: for the endpoints of one vendor
+    api_key_host: str = ""  # LRM_API_KEY_HOST: the vendor's host, e.g. api.openai.com; no other gets the key
     webhook_secret: str = field(default="", repr=False)  # LRM_WEBHOOK_SECRET: set = bench takes signed announcements
     webhook_port: int = WEBHOOK_PORT  # LRM_WEBHOOK_PORT: where
+    view_port: int = 0  # LRM_VIEW_PORT: set = bench serves the pages of `lrm view` there, on loopback only
     callback_secret: str = field(default="", repr=False)  # LRM_CALLBACK_SECRET: signs what is told to other servers
     github_token: str = field(default="", repr=False)  # LRM_GITHUB_TOKEN: may write commit statuses
     github_api: str = "https://api.github.com"  # LRM_GITHUB_API
@@ -83,9 +87,11 @@ class Settings:
             priority=_one_of(env, "LRM_PRIORITY", PRIORITIES, ""),
             cost_centre=env.get("LRM_COST_CENTRE", ""),
             engine_idle_s=_number(env, "LRM_ENGINE_IDLE_S", 0),
-            api_key=env.get("LRM_API_KEY", ""),
+            api_key=_bound_key(env),
+            api_key_host=env.get("LRM_API_KEY_HOST", ""),
             webhook_secret=env.get("LRM_WEBHOOK_SECRET", ""),
             webhook_port=int(_number(env, "LRM_WEBHOOK_PORT", WEBHOOK_PORT)),
+            view_port=int(_number(env, "LRM_VIEW_PORT", 0)),
             callback_secret=env.get("LRM_CALLBACK_SECRET", ""),
             github_token=env.get("LRM_GITHUB_TOKEN", ""),
             github_api=env.get("LRM_GITHUB_API", "") or cls.github_api,
@@ -117,8 +123,10 @@ class Settings:
             "LRM_COST_CENTRE": self.cost_centre,
             "LRM_ENGINE_IDLE_S": f"{self.engine_idle_s:g}",
             "LRM_API_KEY": self.api_key,
+            "LRM_API_KEY_HOST": self.api_key_host,
             "LRM_WEBHOOK_SECRET": self.webhook_secret,
             "LRM_WEBHOOK_PORT": str(self.webhook_port),
+            "LRM_VIEW_PORT": str(self.view_port),
             "LRM_CALLBACK_SECRET": self.callback_secret,
             "LRM_GITHUB_TOKEN": self.github_token,
             "LRM_GITHUB_API": self.github_api,
@@ -129,10 +137,23 @@ class Settings:
             **{f"LRM_{service.upper()}_ADDR": address for service, address in self.addresses.items()},
         }
 
+    def key_for(self, url: str) -> str:
+        """The API key, if it is for this url's host and nobody on the way can read it; else empty."""
+        parts = urlsplit(url)
+        is_private = parts.scheme == "https" or parts.hostname in LOOPBACK
+        return self.api_key if is_private and parts.hostname == self.api_key_host.lower() else ""
+
 
 def process_env(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child process: ours, with `extra` on top."""
     return {**os.environ, **extra}
+
+
+def _bound_key(env: Mapping[str, str]) -> str:
+    key = env.get("LRM_API_KEY", "")
+    if key and not env.get("LRM_API_KEY_HOST"):
+        raise InvalidInput("LRM_API_KEY_HOST is empty; expected the host that LRM_API_KEY is for, e.g. api.openai.com")
+    return key
 
 
 def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from lrm_safety.errors import Denied, InvalidInput
-from lrm_safety.settings import SERVICES, Settings
+from lrm_safety.settings import LOOPBACK, SERVICES, Settings
 
 FILES = ("ca.crt", "tls.crt", "tls.key")
 CLIENT = "client"  # people, CI, and the pipeline they start
@@ -26,7 +26,7 @@ MAY_ASK: Mapping[str, tuple[str, ...]] = {
     "data": ("judge", "inference", "bench"),
     "judge": ("inference",),
 }
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
+LOCAL_HOSTS = (*LOOPBACK, "[::1]")
 
 
 @dataclass(frozen=True)

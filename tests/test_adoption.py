@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from lrm_safety import adoption, epochs, jsonl, outages, runs
 from lrm_safety.adoption import CHANGED, Adoption
@@ -115,6 +116,7 @@ def test_what_cannot_be_resumed_says_why_unless_that_may_pass(store: ObjectStore
     wait_for(lambda: read_run(store, ID).state == state)
     assert read_run(store, ID).error == (str(error) if error else "")
     assert epochs.newest(store, ID) == (2 if error else 1)
+    assert REGISTRY.get_sample_value("lrm_run_unowned", {"kind": "dataset"}) == (0 if error else 1)
 
 
 class Counting:

@@ -13,6 +13,7 @@ from lrm_safety.nouns import (
     Gate,
     GetCheckpointRequest,
     Recipe,
+    RetireRequest,
     Run,
     RunBenchmarksRequest,
     RunState,
@@ -30,12 +31,16 @@ def test_only_a_sequential_gate_measures_against_the_baseline(method: str, is_ga
         asked.append(request)
         return Run(id=f"bench-{len(asked)}", state=RunState.RUN_STATE_DONE)
 
-    def retired(request: Any, timeout: float) -> Endpoint:
+    def ready(request: Any, timeout: float) -> Endpoint:
+        return Endpoint(state=EndpointState.ENDPOINT_STATE_READY)
+
+    def retire(request: RetireRequest, timeout: float) -> Endpoint:
+        assert request.unless_needed  # by another run
         return Endpoint(state=EndpointState.ENDPOINT_STATE_RETIRED)
 
     clients: Any = SimpleNamespace(
         bench=SimpleNamespace(RunBenchmarks=run_benchmarks),
-        inference=SimpleNamespace(GetEndpoint=retired),
+        inference=SimpleNamespace(GetEndpoint=ready, Retire=retire),
         patience_s=lambda service: 0,
     )
     gate = Gate(margins={"harm": 0.1}, method=method)

@@ -26,7 +26,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_defaults_are_written_down(tmp_path: Path) -> None:
     made = policy.load(write(tmp_path, GOOD))
-    assert (made.name, made.priority, made.settle_s) == ("nightly", "normal", policy.SETTLE_S)
+    assert (made.name, made.priority, made.settle_s) == ("nightly", "filler", policy.SETTLE_S)
     assert (made.gate.alpha, made.gate.max_invalid) == (0.05, 0.05)
     assert [list(each.attacks) for each in made.evaluation.benchmarks] == [["none"], ["none"]]
     assert policy.resolve(made) == made

@@ -1,15 +1,13 @@
 """lrm view: everything that was measured, in a browser."""
 
-import hashlib
 from typing import Annotated
 
 import typer
 
 from lrm_safety.cli._output import AsJson, console, errors, print_json
 from lrm_safety.report.server import ViewServer
-from lrm_safety.report.viewer import Viewer
+from lrm_safety.report.viewer import open_viewer
 from lrm_safety.settings import Settings
-from lrm_safety.store import open_store
 
 PORT = 8321
 
@@ -23,10 +21,7 @@ def view(
     json: AsJson = False,
 ) -> None:
     """Show checkpoints, verdicts, flips and samples on a local web page, until Ctrl-C. Needs no service, reads only."""
-    settings = Settings.from_env()
-    of_store = hashlib.sha256(settings.store.encode()).hexdigest()[:12]
-    viewer = Viewer(open_store(settings), settings.state_dir / "view" / of_store)
-    with ViewServer(viewer, port) as server:
+    with ViewServer(open_viewer(Settings.from_env()), port) as server:
         if json:
             print_json({"url": server.url})
         else:

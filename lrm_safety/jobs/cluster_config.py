@@ -53,7 +53,6 @@ class ClusterConfig:
     queue: str = ""  # of Kueue
     priority_classes: dict[str, str] = field(default_factory=dict)  # of a priority; "" = none
     workload_priority_classes: dict[str, str] = field(default_factory=dict)  # Kueue's
-    currency: str = "EUR"
     grace_s: int = 120  # from SIGTERM to SIGKILL: what a checkpoint takes
     deadline_s: int = 604800  # of a job's life
     ttl_s: int = 86400  # that an ended job's objects stay

@@ -19,7 +19,7 @@ class Machine:
     memory_gib: float
     gpus: int = 0
     has_fast_bf16: bool = False  # in the processor's own instructions; emulated bf16 is some 70 times slower than fp32
-    gpu_hour_price: float = 0.0  # of one GPU, in the cluster's currency
+    gpu_hour_price: float = 0.0  # of one GPU, in whatever currency all pools' prices are
 
 
 def detect(proc: Path = Path("/proc")) -> Machine:

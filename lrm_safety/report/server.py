@@ -41,7 +41,8 @@ class ViewServer(ThreadingHTTPServer):
             super().__init__((HOST, port), _Request)
         except OSError as error:
             raise Conflict(
-                f"port {port} cannot be used ({error.strerror}); name another with --port, or 0 for any free one"
+                f"port {port} cannot be used ({error.strerror}); name another with --port (of bench: LRM_VIEW_PORT), "
+                "or 0 for any free one"
             ) from None
         self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 

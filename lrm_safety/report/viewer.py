@@ -1,5 +1,6 @@
 """The pages of `lrm view`: the report's own renderer over the store, and what only many runs together show."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from lrm_safety.report.page import about, in_script, whole
 from lrm_safety.report.shelf import Shelf, moment_of
 from lrm_safety.report.templates import read_page, render
 from lrm_safety.report.tradeoff import AXES, TONES, history, models_of, pareto, rate_of
-from lrm_safety.store import ObjectStore
+from lrm_safety.settings import Settings
+from lrm_safety.store import ObjectStore, open_store
 
 PAGES = [
     ("/", "Checkpoints"),
@@ -40,6 +42,12 @@ class Spent:
     tokens: float = 0.0
     money: float = 0.0
     verdicts: float = 0.0
+
+
+def open_viewer(settings: Settings) -> "Viewer":
+    """Over this machine's store, with indexes among its scratch files."""
+    of_store = hashlib.sha256(settings.store.encode()).hexdigest()[:12]
+    return Viewer(open_store(settings), settings.state_dir / "view" / of_store)
 
 
 class Viewer:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lrm_safety.v1 import nouns_pb2 as lrm__safety_dot_v1_dot_nouns__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlrm_safety/v1/inference.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\"\x8d\x01\n\rDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12)\n\x06\x65ngine\x18\x05 \x01(\x0b\x32\x19.lrm_safety.v1.EngineSpec\x12\x13\n\x0bthink_style\x18\x06 \x01(\t\"\x1d\n\rRetireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12GetEndpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14ListEndpointsRequest\"C\n\x15ListEndpointsResponse\x12*\n\tendpoints\x18\x01 \x03(\x0b\x32\x17.lrm_safety.v1.Endpoint\"v\n\x0fGenerateRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12&\n\x07prompts\x18\x02 \x03(\x0b\x32\x15.lrm_safety.v1.Prompt\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.lrm_safety.v1.Sampling2\x84\x03\n\x10InferenceService\x12?\n\x06\x44\x65ploy\x12\x1c.lrm_safety.v1.DeployRequest\x1a\x17.lrm_safety.v1.Endpoint\x12?\n\x06Retire\x12\x1c.lrm_safety.v1.RetireRequest\x1a\x17.lrm_safety.v1.Endpoint\x12I\n\x0bGetEndpoint\x12!.lrm_safety.v1.GetEndpointRequest\x1a\x17.lrm_safety.v1.Endpoint\x12Z\n\rListEndpoints\x12#.lrm_safety.v1.ListEndpointsRequest\x1a$.lrm_safety.v1.ListEndpointsResponse\x12G\n\x08Generate\x12\x1e.lrm_safety.v1.GenerateRequest\x1a\x19.lrm_safety.v1.Completion0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlrm_safety/v1/inference.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\"\x8d\x01\n\rDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12)\n\x06\x65ngine\x18\x05 \x01(\x0b\x32\x19.lrm_safety.v1.EngineSpec\x12\x13\n\x0bthink_style\x18\x06 \x01(\t\"4\n\rRetireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\runless_needed\x18\x02 \x01(\x08\"\"\n\x12GetEndpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14ListEndpointsRequest\"C\n\x15ListEndpointsResponse\x12*\n\tendpoints\x18\x01 \x03(\x0b\x32\x17.lrm_safety.v1.Endpoint\"v\n\x0fGenerateRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12&\n\x07prompts\x18\x02 \x03(\x0b\x32\x15.lrm_safety.v1.Prompt\x12)\n\x08sampling\x18\x03 \x01(\x0b\x32\x17.lrm_safety.v1.Sampling2\x84\x03\n\x10InferenceService\x12?\n\x06\x44\x65ploy\x12\x1c.lrm_safety.v1.DeployRequest\x1a\x17.lrm_safety.v1.Endpoint\x12?\n\x06Retire\x12\x1c.lrm_safety.v1.RetireRequest\x1a\x17.lrm_safety.v1.Endpoint\x12I\n\x0bGetEndpoint\x12!.lrm_safety.v1.GetEndpointRequest\x1a\x17.lrm_safety.v1.Endpoint\x12Z\n\rListEndpoints\x12#.lrm_safety.v1.ListEndpointsRequest\x1a$.lrm_safety.v1.ListEndpointsResponse\x12G\n\x08Generate\x12\x1e.lrm_safety.v1.GenerateRequest\x1a\x19.lrm_safety.v1.Completion0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYREQUEST']._serialized_start=76
   _globals['_DEPLOYREQUEST']._serialized_end=217
   _globals['_RETIREREQUEST']._serialized_start=219
-  _globals['_RETIREREQUEST']._serialized_end=248
-  _globals['_GETENDPOINTREQUEST']._serialized_start=250
-  _globals['_GETENDPOINTREQUEST']._serialized_end=284
-  _globals['_LISTENDPOINTSREQUEST']._serialized_start=286
-  _globals['_LISTENDPOINTSREQUEST']._serialized_end=308
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=310
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=377
-  _globals['_GENERATEREQUEST']._serialized_start=379
-  _globals['_GENERATEREQUEST']._serialized_end=497
-  _globals['_INFERENCESERVICE']._serialized_start=500
-  _globals['_INFERENCESERVICE']._serialized_end=888
+  _globals['_RETIREREQUEST']._serialized_end=271
+  _globals['_GETENDPOINTREQUEST']._serialized_start=273
+  _globals['_GETENDPOINTREQUEST']._serialized_end=307
+  _globals['_LISTENDPOINTSREQUEST']._serialized_start=309
+  _globals['_LISTENDPOINTSREQUEST']._serialized_end=331
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=333
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=400
+  _globals['_GENERATEREQUEST']._serialized_start=402
+  _globals['_GENERATEREQUEST']._serialized_end=520
+  _globals['_INFERENCESERVICE']._serialized_start=523
+  _globals['_INFERENCESERVICE']._serialized_end=911
 # @@protoc_insertion_point(module_scope)

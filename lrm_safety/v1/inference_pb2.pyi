@@ -53,13 +53,17 @@ class RetireRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    UNLESS_NEEDED_FIELD_NUMBER: builtins.int
     name: builtins.str
+    unless_needed: builtins.bool
+    """leaves it as it is while a measurement goes on that asks it"""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        unless_needed: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "unless_needed", b"unless_needed"]) -> None: ...
 
 global___RetireRequest = RetireRequest
 

@@ -1199,7 +1199,7 @@ class Policy(google.protobuf.message.Message):
     baseline: builtins.str
     """checkpoint reference, while none has passed on the line; empty = what it was trained from"""
     priority: builtins.str
-    """urgent | normal | filler; empty = normal"""
+    """urgent | normal | filler; empty = filler, as for any measuring"""
     settle_s: builtins.float
     """a checkpoint so young waits; unset = 30"""
     registered_at: builtins.float
@@ -1574,7 +1574,7 @@ class Cost(google.protobuf.message.Message):
     tokens: builtins.float
     """written by models that were asked"""
     money: builtins.float
-    """gpu_seconds at the pool's price, tokens at a Writer's; in the currency of the configuration"""
+    """gpu_seconds at the pool's price, tokens at a Writer's; in the currency of those prices"""
     node_pool: builtins.str
     started_at: builtins.float
     """seconds since 1970"""

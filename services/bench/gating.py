@@ -133,7 +133,7 @@ class Gating:
         return outcome
 
     def _measure(self, run: OwnedRun, clients: Clients, checkpoint: str, evaluation: BenchSpec) -> str:
-        """The bench run of one checkpoint. Its engine lives only while the run needs it."""
+        """The bench run of one checkpoint. Its engine lives only while this run or another needs it."""
         name, digest = checkpoint.split("@")
         stage = f"measure {name}"
         request = RunBenchmarksRequest(spec=evaluation)
@@ -227,10 +227,13 @@ def _deploy(run: OwnedRun, clients: Clients, name: str, checkpoint: str) -> None
 
 
 def _retire(clients: Clients, name: str) -> None:
-    """Whatever became of the run, its engine does not stay. What cannot be retired is logged, and hides no error."""
+    """Whatever became of the run, its engine stays only where another needs it.
+
+    What cannot be retired is logged, and hides no error.
+    """
     over = (EndpointState.ENDPOINT_STATE_RETIRED, EndpointState.ENDPOINT_STATE_FAILED)
     try:
         if rpc(clients.inference.GetEndpoint, GetEndpointRequest(name=name)).state not in over:
-            rpc(clients.inference.Retire, RetireRequest(name=name), timeout_s=RETIRE_S)
+            rpc(clients.inference.Retire, RetireRequest(name=name, unless_needed=True), timeout_s=RETIRE_S)
     except LrmError as error:
         log.warning("engine_not_retired", endpoint=name, error=str(error))

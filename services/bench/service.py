@@ -46,7 +46,7 @@ from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore, open_store
 from lrm_safety.v1.bench_pb2 import DESCRIPTOR as BENCH
 from lrm_safety.v1.bench_pb2_grpc import BenchServiceServicer, add_BenchServiceServicer_to_server
-from services.bench import attack, benchmark, gate, imported, noise, outcomes, readiness, webhook
+from services.bench import attack, benchmark, gate, imported, noise, outcomes, pages, readiness, webhook
 from services.bench.calibrated import read_calibrations
 from services.bench.callbacks import Courier
 from services.bench.compare import Side, compare, read_side
@@ -71,6 +71,8 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
     serving.at_stop(server, service.trigger.stop)
     if settings.webhook_secret:
         serving.at_stop(server, webhook.serve(service.trigger, settings))
+    if settings.view_port:
+        serving.at_stop(server, pages.serve(settings))
     service.trigger.start()
     return [BENCH.services_by_name["BenchService"].full_name, add_runs(server, service.host)]
 

@@ -1,11 +1,13 @@
 """Where others say that a checkpoint has come: S3 events, MLflow's registry, plain JSON; signed, over HTTP.
 
 Nothing that is sent is believed: it wakes the scan, or names a checkpoint that must be in the store. Whatever is wrong
-with a request, the answer is a bare 4xx.
+with a request, the answer is a bare 4xx; to one too many at once, a bare 503: they send it again, or the scan finds it.
 """
 
+import io
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +24,9 @@ from services.bench.trigger import Trigger
 PATH = "/webhook"
 MAX_BYTES = 256 * 1024
 MAX_NAMED = 100  # checkpoints in one event
-MAX_CALLERS = 32
-READ_S = 10.0
+MAX_CALLERS = 128
+READ_S = 10.0  # for a whole request
+FULL = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NAMED = re.compile(r"(?:^|/)checkpoints/([^/@]{1,255})/([0-9a-f]{64})/manifest\.json$")
 _REFERENCE = re.compile(r"[^/@\s]{1,255}@[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -90,8 +93,12 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._free.acquire()
-        super().process_request(request, client_address)
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+            return
+        observe.count("lrm_webhook_answered_total", code="503")
+        request.sendall(FULL)  # so little never waits for its reader
+        self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -103,11 +110,31 @@ class _Server(ThreadingHTTPServer):
         log.info("webhook_broken_off")
 
 
+class _Within(io.RawIOBase):
+    """What a socket receives until a time (of the monotonic clock). Raises TimeoutError from then on."""
+
+    def __init__(self, received: socket.socket, until: float) -> None:
+        self._socket, self._until = received, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+        return self._socket.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     trigger: Trigger
     secret: str
-    timeout = READ_S
     server_version, sys_version = "lrm-safety", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Within(self.connection, time.monotonic() + READ_S))
 
     def do_POST(self) -> None:
         status = self._status()

@@ -20,6 +20,7 @@ from services.inference.replicas import Client, Gone, Look, Replicas
 from services.inference.target import Target
 
 T = TypeVar("T")
+KeyFor = Callable[[str], str]  # url -> the API key that it may see
 REQUEST_TIMEOUT_S = 1800.0
 CLOSE_S = 10.0
 VENDOR_ATTEMPTS = 6
@@ -29,8 +30,10 @@ log = observe.logger(__name__)
 class Generator:
     """The one event-loop thread of the service, with its connections and windows. Its methods are for sync callers."""
 
-    def __init__(self, cache: CompletionCache, api_key: str = "", timeout_s: float = REQUEST_TIMEOUT_S) -> None:
-        self._cache, self._api_key, self._timeout_s = cache, api_key, timeout_s
+    def __init__(
+        self, cache: CompletionCache, key_for: KeyFor = lambda url: "", timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._cache, self._key_for, self._timeout_s = cache, key_for, timeout_s
         self._replicas: dict[str, Replicas] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="generate", daemon=True)
@@ -105,7 +108,7 @@ class Generator:
         return self._replicas[url]
 
     def _connect(self, target: Target, url: str) -> Client:
-        key = "" if target.engine else self._api_key  # engines of ours ask for none
+        key = "" if target.engine else self._key_for(url)  # engines of ours ask for none
         kind = VendorClient if target.is_vendor else ChatClient
         return kind(url, api_key=key, timeout_s=self._timeout_s)
 
@@ -118,7 +121,7 @@ class Generator:
             await replicas.close()
 
     async def _get(self, url: str, timeout_s: float) -> tuple[int, str]:
-        async with ChatClient(url, api_key=self._api_key if url.startswith("https://") else "") as client:
+        async with ChatClient(url, api_key=self._key_for(url)) as client:
             return await client.get(url, timeout_s)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:

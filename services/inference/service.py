@@ -25,6 +25,7 @@ from lrm_safety.v1 import inference_pb2, inference_pb2_grpc
 from services.inference.cache import CompletionCache
 from services.inference.endpoints import Endpoints
 from services.inference.generate import Generator
+from services.inference.needs import is_needed
 
 log = observe.logger(__name__)
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
@@ -46,8 +47,8 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def __init__(self, store: ObjectStore, runner: JobRunner, settings: Settings) -> None:
-        self._runner = runner
-        self._generator = Generator(CompletionCache(store), settings.api_key)
+        self._store, self._runner = store, runner
+        self._generator = Generator(CompletionCache(store), settings.key_for)
         self._endpoints = Endpoints(store, runner, settings, self._generator.probe)
         uses = self._endpoints.uses
         self._beats = [Beat(uses.every_s / 6, uses.renew), Beat(uses.every_s, self._endpoints.round)]
@@ -63,7 +64,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return self._endpoints.deploy(request, tenancy.of(context))
 
     def Retire(self, request: RetireRequest, context: grpc.ServicerContext) -> Endpoint:
-        return self._endpoints.retire(request.name)
+        is_kept = request.unless_needed and is_needed(self._store, request.name)
+        return self._endpoints.get(request.name) if is_kept else self._endpoints.retire(request.name)
 
     def GetEndpoint(self, request: GetEndpointRequest, context: grpc.ServicerContext) -> Endpoint:
         return self._endpoints.get(request.name)

@@ -84,7 +84,7 @@ def _scored(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     read = rows.read(source, judge)
     ask, weights = None, ""
     if isinstance(judge, ModelJudge):
-        ask, weights = _engine(judge, options.endpoint, options.model, settings.api_key)
+        ask, weights = _engine(judge, options.endpoint, options.model, settings.key_for(options.endpoint))
     verdicts = _verdicts(judge, read, ask, weights)
     rows.write(target, read, verdicts)
     return _summary(judge, verdicts, weights, time.monotonic() - started)

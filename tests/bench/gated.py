@@ -29,6 +29,7 @@ from lrm_safety.nouns import (
     reference,
 )
 from lrm_safety.store import ObjectStore
+from services.inference.needs import is_needed
 from tests.bench.scripted import ScriptedInference, comply, refuse
 
 
@@ -77,7 +78,9 @@ class DeployingInference(ScriptedInference):
         return self.endpoints[request.name]
 
     def Retire(self, request: RetireRequest, context: grpc.ServicerContext) -> Endpoint:
-        self.endpoints[request.name].state = EndpointState.ENDPOINT_STATE_RETIRED
+        assert self.store is not None
+        if not (request.unless_needed and is_needed(self.store, request.name)):
+            self.endpoints[request.name].state = EndpointState.ENDPOINT_STATE_RETIRED
         return self.endpoints[request.name]
 
     def GetEndpoint(self, request: GetEndpointRequest, context: grpc.ServicerContext) -> Endpoint:

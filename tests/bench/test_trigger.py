@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import (
+    BenchSpec,
     CancelRunRequest,
     Checkpoint,
     Decision,
+    EndpointState,
     Gate,
     GateCheckpointRequest,
     GetOutcomeRequest,
@@ -29,10 +32,12 @@ from lrm_safety.nouns import (
     RecipeOutcome,
     RegisterPolicyRequest,
     Run,
+    RunSpec,
     RunState,
     Tenant,
     has_ended,
 )
+from lrm_safety.runs import RunHost
 from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import ObjectStore
 from services.bench import gating, service, trigger
@@ -231,6 +236,21 @@ def test_a_changed_gate_keeps_the_line_its_baseline(store: ObjectStore, tmp_path
     assert gating.question(store, policy, publish(store, tmp_path / "weights", "tuned", "bad")).baseline == named(
         passed
     )
+
+
+def test_an_engine_that_another_measurement_asks_outlives_the_gate(
+    floor: Floor, harm_file: Callable[[int], str]
+) -> None:
+    base = floor.publish("base", "good")
+    engine, goes_on = f"base-{base.digest[:8]}", threading.Event()
+    spec = RunSpec(bench=BenchSpec(endpoint=engine))
+    RunHost(floor.store).start("bench", spec, lambda run: "" if goes_on.wait(60) else "late")
+    try:
+        floor.outcome(floor.ask(gate_policy(harm_file(10)), floor.publish("tuned", "good, tuned", named(base))).id)
+    finally:
+        goes_on.set()
+    states = {name.split("-")[0]: endpoint.state for name, endpoint in floor.inference.endpoints.items()}
+    assert states == {"base": EndpointState.ENDPOINT_STATE_READY, "tuned": EndpointState.ENDPOINT_STATE_RETIRED}
 
 
 def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], str]) -> None:

@@ -1,6 +1,7 @@
 """The webhook over real HTTP: who may say that a checkpoint has come, and what comes of it."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -135,6 +136,26 @@ def test_whatever_is_wrong_is_refused_without_a_word(told: Told, listening: Sett
     assert _raw(listening, b"POST /webhook HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 411")
     assert not told.announced
     assert not told.woken
+
+
+def test_who_sends_slowly_is_cut_off_and_one_too_many_is_told_at_once(
+    told: Told, listening: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "READ_S", 1.0)
+    at = ("127.0.0.1", listening.webhook_port)
+    slow = [socket.create_connection(at, timeout=10) for _ in range(webhook.MAX_CALLERS)]
+    slow[0].sendall(b"POST /webhook HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+    with socket.create_connection(at, timeout=10) as late:
+        assert late.recv(1000).startswith(b"HTTP/1.0 503")
+    until = time.monotonic() + 10
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() < until:
+            slow[0].sendall(b"x")  # each byte well within READ_S, the whole request not
+            time.sleep(0.1)
+    assert time.monotonic() < until
+    for each in slow:
+        each.close()
+    assert post(listening, json.dumps({"checkpoint": f"tuned@{DIGEST}"}).encode()) == 202
 
 
 def test_off_without_a_secret_and_a_taken_port_is_said(

@@ -24,6 +24,7 @@ REFUSED = {
     "an engine that runs remote code": ("images.engine=vllm/vllm-openai:v0.17.1", "take 0.18.0 or newer"),
     "internet for engines": ("networkPolicy.internet={engine}", "must be one of 'data', 'inference', 'bench', 'job'"),
     "a webhook without a secret": ("gate.webhook=true", "set gate.secret too"),
+    "a webhook that nobody reaches": ("gate.webhook=true,gate.secret=x", "networkPolicy.webhookPeers"),
     "an issuer nobody asks": ("tls.issuer.name=corporate", "set it to cert-manager"),
     "fewer pods at most than at least": ("autoscaling.maxReplicas=1", "more than autoscaling.maxReplicas"),
     "an unknown service": ("services.judges.replicas=2", "additional properties 'judges' not allowed"),

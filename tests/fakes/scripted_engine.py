@@ -38,6 +38,7 @@ class ScriptedEngine:
         self.finish_reason = "stop"
         self.places = 1_000_000  # completions it works on at once; the rest wait, and /metrics says how many
         self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []  # what came as Authorization, with each request and each look at the models
         self.in_flight = self.peak = self.working = 0
         self._failures: deque[int | str] = deque()
         self._port = port
@@ -101,6 +102,7 @@ class ScriptedEngine:
 
     async def _written(self, request: web.Request, body: dict[str, Any], messages: Messages) -> str | web.Response:
         self.requests.append(body)
+        self.keys.append(request.headers.get("Authorization", ""))
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
@@ -138,6 +140,7 @@ class ScriptedEngine:
         return web.json_response({"model": self.model, "choices": choices, "usage": usage})
 
     async def _models(self, request: web.Request) -> web.Response:
+        self.keys.append(request.headers.get("Authorization", ""))
         return web.json_response({"object": "list", "data": [{"id": self.model}]})
 
     async def _version(self, request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from lrm_safety.chat import ChatTemplate
 from lrm_safety.chat_client import ChatRequest, Reply
 from lrm_safety.errors import InvalidInput, LrmError, Unavailable
 from lrm_safety.nouns import Endpoint, Prompt, Sampling, user
+from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.inference.cache import CompletionCache, key_of
 from services.inference.generate import Generator, VendorClient
@@ -60,6 +61,40 @@ class TestWindow:
         list(generator.generate(target, prompts[:60], Sampling(seed=1), lambda: target.replicas))
         assert generator._of(target).window.size <= 10
         generator.close()
+
+
+class TestKey:
+    @pytest.mark.parametrize(
+        ("host", "url", "is_sent"),
+        [
+            ("api.vendor.com", "https://api.vendor.com/v1", True),
+            ("API.vendor.com", "https://api.vendor.com:8443/v1", True),
+            ("api.vendor.com", "http://api.vendor.com/v1", False),  # anybody on the way could read it
+            ("api.vendor.com", "https://elsewhere.com/v1", False),
+            ("api.vendor.com", "https://api.vendor.com.elsewhere.com/v1", False),
+            ("api.vendor.com", "https://api.vendor.com@elsewhere.com/v1", False),
+            ("localhost", "http://localhost:8000/v1", True),
+            ("", "http:///v1", False),
+        ],
+    )
+    def test_it_goes_to_its_own_host_only(self, host: str, url: str, is_sent: bool) -> None:
+        assert Settings(api_key="key", api_key_host=host).key_for(url) == ("key" if is_sent else "")
+
+    @pytest.mark.parametrize(("host", "seen"), [("api.vendor.com", ""), ("127.0.0.1", "Bearer key")])
+    def test_a_url_that_somebody_names_does_not_get_it(
+        self, host: str, seen: str, scripted_engine: ScriptedEngine, store: ObjectStore
+    ) -> None:
+        url = scripted_engine.url
+        generator = Generator(CompletionCache(store), Settings(api_key="key", api_key_host=host).key_for)
+        target = Target(Endpoint(name="e", url=url, model="scripted", think_style="auto"), (url,))
+        generator.probe(f"{url}/models")
+        list(generator.generate(target, [Prompt(id="a", messages=[user("a")])], Sampling(), lambda: target.replicas))
+        generator.close()
+        assert scripted_engine.keys == [seen, seen]
+
+    def test_without_a_host_there_is_no_key(self) -> None:
+        with pytest.raises(InvalidInput, match="LRM_API_KEY_HOST"):
+            Settings.from_env({"LRM_API_KEY": "key"})
 
 
 class TestCache:

@@ -1,5 +1,6 @@
 """InferenceService over real gRPC: URLs and checkpoints deployed, completions streamed, failures told apart."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,20 +11,26 @@ from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import open_runner
 from lrm_safety.nouns import (
+    BenchmarkSpec,
+    BenchSpec,
     Completion,
     DeployRequest,
     Endpoint,
     EndpointState,
     GenerateRequest,
     GetEndpointRequest,
+    JudgeSpec,
     ListEndpointsRequest,
     Message,
     Prompt,
     RetireRequest,
+    RunSpec,
     Sampling,
     ThinkState,
+    has_ended,
     user,
 )
+from lrm_safety.runs import RunHost
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.inference import service
@@ -175,6 +182,20 @@ class TestUrls:
         with pytest.raises(Unavailable, match="retired"):
             generate(served, "it", [prompt("a")])
         assert deploy(served, name="it", url=at_url.url).state == READY
+
+    def test_who_is_done_with_it_leaves_it_to_those_who_ask_it(
+        self, served: Clients, at_url: ScriptedEngine, store: ObjectStore
+    ) -> None:
+        host, goes_on = RunHost(store), threading.Event()
+        judged = BenchmarkSpec(benchmark="strongreject", judges=[JudgeSpec(judge="strongreject", endpoint="it")])
+        spec = RunSpec(bench=BenchSpec(endpoint="other", benchmarks=[judged]))
+        run = host.start("bench", spec, lambda run: "" if goes_on.wait(60) else "late")
+        done_with = RetireRequest(name="it", unless_needed=True)
+        assert rpc(served.inference.Retire, done_with).state == READY
+        goes_on.set()
+        while not has_ended(host.get(run.id)):
+            time.sleep(0.05)
+        assert rpc(served.inference.Retire, done_with).state == EndpointState.ENDPOINT_STATE_RETIRED
 
     @pytest.mark.parametrize(
         ("request_", "said"),
