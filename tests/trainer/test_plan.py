@@ -76,7 +76,7 @@ def test_resume_points():
 
 def test_learning_rate_warms_up_then_falls():
     rates = [plan(epochs=4, warmup_ratio=0.2).learning_rate(step) for step in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[:3] == [0.0, 0.5, 1.0]
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[2:]))
     assert rates[6] == pytest.approx(0.5)
     assert plan().learning_rate(0) == 1.0
