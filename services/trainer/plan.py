@@ -60,6 +60,10 @@ class Plan:
         first = place * self.spec.batch_size
         return [self._at(number, position) for position in range(first, first + self.spec.batch_size)]
 
+    def seed(self, step: int, rank: int) -> int:
+        """Of the random numbers that one process draws in a step; in torch's range."""
+        return (((self.spec.seed << 32) + step) * self.spec.processes + rank) % 2**63
+
     def epoch(self, step: int) -> float:
         """Epochs seen once this step is done."""
         return (step + 1) * self.spec.batch_size / len(self._lengths)

@@ -30,7 +30,7 @@ class Stepper:
         Every term of the loss is a mean over all that the step counts. Raises InvalidInput when a number is not finite.
         """
         started = time.perf_counter()
-        torch.manual_seed(((self._spec.seed << 32) + step) * self._spec.processes + self._rank)
+        torch.manual_seed(self._plan.seed(step, self._rank))
         rate = self._plan.learning_rate(step)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
