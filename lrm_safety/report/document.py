@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from lrm_safety.nouns import Cell, Comparison, Dataset, Decision, RecipeOutcome, Scorecard
+from lrm_safety.nouns import Cell, Comparison, Dataset, Decision, Scorecard
 from lrm_safety.report.facts import (
     VERDICTS,
     Change,

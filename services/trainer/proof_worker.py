@@ -30,9 +30,7 @@ SAMPLED = 4096  # numbers of each parameter's gradient that are compared
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the gradients' difference in norm; a mixed-up sequence gives above 0.1
 
 
-def agree(
-    model: PreTrainedModel, examples: EncodedRows, spec: TrainingSpec, precision: str, ledger: Ledger
-) -> Way:
+def agree(model: PreTrainedModel, examples: EncodedRows, spec: TrainingSpec, precision: str, ledger: Ledger) -> Way:
     """The way of the whole run: all processes and all attempts take the first one's choice.
 
     The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is.
