@@ -42,7 +42,7 @@ format: setup ## Format the code
 test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves it works: checks, unit, contract and end-to-end tests
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-training: setup ## Test long trainings: ZeRO stages, killed ranks, other numbers of processes, TRL's losses (six minutes)
+test-training: setup ## Test long trainings: ZeRO stages, killed ranks, other numbers of processes, TRL's losses (eight minutes)
 	$(PY) -m pytest tests/trainer -m long
 
 browser: # the report is tested in a real one where it can be had

@@ -63,6 +63,14 @@ def find(store: ObjectStore, kind: str, message_type: type[A], reference: str) -
     return max(found, key=lambda artefact: artefact.created_at)
 
 
+def find_model(store: ObjectStore, reference: str) -> Checkpoint:
+    """A checkpoint to be trained, served or measured. Raises NotFound, and InvalidInput for a sentence embedder."""
+    found = find(store, "checkpoints", Checkpoint, reference)
+    if found.embeds:
+        raise InvalidInput(f"checkpoint {reference} gives embeddings and no answers; expected a language model")
+    return found
+
+
 def list_all(store: ObjectStore, kind: str, message_type: type[A]) -> list[A]:
     """Every complete artefact of a kind, newest first."""
     return sorted(_under(store, f"{kind}/", message_type), key=lambda artefact: -artefact.created_at)

@@ -1,5 +1,6 @@
 """Typed clients of the five services, made from Settings. Errors come back as the LrmErrors the service raised."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -85,13 +86,37 @@ def rpc(
 
 def rpc_stream(method: Callable[..., Any], request: Any, timeout_s: float | None = None) -> Iterator[Any]:
     """The answers of one server-streaming call, as they come. Leaving the loop early cancels the call."""
-    call = method(request, timeout=timeout_s)
-    try:
-        yield from call
-    except grpc.RpcError as error:
-        raise _translated(error) from None
-    finally:
-        call.cancel()
+    yield from _answers(method(request, timeout=timeout_s))
+
+
+class OpenCalls:
+    """Streams of many threads that another thread may end, so that engines stop working for nobody."""
+
+    def __init__(self) -> None:
+        self._open: set[Any] = set()
+        self._is_cancelled = False
+        self._lock = threading.Lock()
+
+    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """As rpc_stream. Raises Cancelled after `cancel`."""
+        call = method(request)
+        with self._lock:
+            self._open.add(call)
+            if self._is_cancelled:
+                call.cancel()
+        try:
+            yield from _answers(call)
+        finally:
+            with self._lock:
+                self._open.discard(call)
+
+    def cancel(self) -> None:
+        """Ends those that are open, and every one that is opened from now on."""
+        with self._lock:
+            self._is_cancelled = True
+            calls = list(self._open)
+        for call in calls:
+            call.cancel()
 
 
 class _WithMetadata(
@@ -111,6 +136,15 @@ class _WithMetadata(
 
     def _with_metadata(self, details: Any) -> Any:
         return details._replace(metadata=[*(details.metadata or []), *self._metadata])
+
+
+def _answers(call: Any) -> Iterator[Any]:
+    try:
+        yield from call
+    except grpc.RpcError as error:
+        raise _translated(error) from None
+    finally:
+        call.cancel()
 
 
 def _translated(error: grpc.RpcError) -> LrmError:

@@ -38,13 +38,19 @@ class Encoder:
 
     def encode(self, example: Example) -> Encoded:
         """Raises InvalidInput when what would be trained is not what was meant."""
+        name = f"example {example.id or '(without id)'}"
+        if not example.answer.strip():
+            raise InvalidInput(
+                f"{name} has no answer, so nothing would be trained but the end of the turn; build the dataset with a "
+                "builder that writes or reads answers: `lrm list builders`"
+            )
         before, target = self._chat.target([user(example.prompt)], target_text(example, self._thinking))
         ids, start, ends = self._ids(before, target)
         at = target.find(example.thinking) if self._thinking == "keep" else -1
         shift = at - len(THINK_OPEN) - 1  # the template may spell the opening otherwise, or its prompt have it already
         spans = {s.name: _tokens(ends, start, s.start + shift, s.end + shift) for s in example.spans if at >= 0}
         encoded = Encoded(example.id, ids, start, spans, example.tags.get("safety", ""))
-        self._check(encoded)
+        self._check(encoded, name)
         return encoded
 
     def trained_text(self, encoded: Encoded) -> str:
@@ -77,11 +83,8 @@ class Encoder:
         alone: Encoding = self._tokenizer.encode(target, add_special_tokens=False)
         return prompt + alone.ids, start, [end for _, end in alone.offsets]
 
-    def _check(self, encoded: Encoded) -> None:
+    def _check(self, encoded: Encoded, name: str) -> None:
         trained = self.trained_text(encoded)
-        name = f"example {encoded.id or '(without id)'}"
-        if not trained.strip():
-            raise InvalidInput(f"{name}: no token would be trained; its answer is empty")
         if not trained.endswith(self._chat.end_of_turn):
             raise InvalidInput(
                 f"{name}: the end of turn {self._chat.end_of_turn!r} is not among the trained tokens, so the model "

@@ -1,8 +1,9 @@
 """The contract of a tracker: one file in trackers/ that writes a training's metrics for another tool to show.
 
-    def write(run: str, rows: Iterable[TrainingMetrics], folder: Path) -> Path: ...
+    def write(run: str, rows: Iterable[TrainingMetrics], folder: Path) -> str: ...
 
-Numbers only: a step's metrics hold no text.
+Numbers only: a step's metrics hold no text. They are read from the store, by who asks: a training does not know its
+trackers, so a server that is away costs it nothing. A server's address and its keys are the tool's own settings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,14 +17,17 @@ FOLDER = "lrm_safety.trackers"
 SCALARS = ("loss", "token_accuracy", "learning_rate", "tokens_per_s", "grad_norm", "epoch", "mfu", "memory_gib")
 
 
-def write(run: str, rows: Iterable[TrainingMetrics], tool: str, folder: Path) -> Path:
-    """Returns what the tool opens. Raises NotFound for an unknown tool, InvalidInput when its package is missing."""
+def write(run: str, rows: Iterable[TrainingMetrics], tool: str, folder: Path) -> str:
+    """Returns what a person opens: a folder, or an address.
+
+    Raises NotFound for an unknown tool, InvalidInput when its package is missing, Unavailable when its server is away.
+    """
     plugin = registry.load(FOLDER, tool)
     every = list(rows)
     if not every:
         raise NotFound(f"run {run} has logged no step yet; see `lrm runs why {run}`")
     try:
-        written: Path = plugin.write(run, every, folder)
+        written: str = plugin.write(run, every, folder)
     except ImportError as error:
         raise InvalidInput(f"{tool} is not installed here ({error}): pip install 'lrm-safety[{tool}]'") from error
     return written

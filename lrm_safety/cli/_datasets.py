@@ -15,7 +15,7 @@ MOST_IDS = 20  # of a difference; --json has all
 
 def show(dataset: Dataset) -> None:
     errors.print(reference(dataset.name, dataset.digest), highlight=False, soft_wrap=True)
-    _say("examples", f"{dataset.examples:,}" + (f", {dataset.bad_rows:,} bad rows skipped" if dataset.bad_rows else ""))
+    _say("examples", datasets.counts(dataset))
     _say("licence", "; ".join(datasets.licences(dataset)))
     counted = f" ({short(dataset.spec.tokenizer)})" if dataset.spec.tokenizer else ""
     _say("response tokens", f"{datasets.tokens(dataset.response_tokens)}{counted}")

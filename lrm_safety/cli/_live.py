@@ -1,6 +1,7 @@
 """Live progress of a recipe: one row a stage on a terminal, a line now and then elsewhere. All on stderr."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.live import Live
@@ -8,7 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from lrm_safety.cli._output import errors
+from lrm_safety.clients import Clients
 from lrm_safety.nouns import Endpoint, EndpointState, Run, RunState, has_ended
+from lrm_safety.pipeline import follow
 
 _LINE_EVERY_S = 10.0
 _MARKS = {
@@ -87,6 +90,12 @@ class LiveStages:
         for name, (mark, bar, text) in self._rows.items():
             table.add_row(mark, name, bar or "", text)
         return table
+
+
+def followed(clients: Clients, service: str, name: str, ask: Callable[[], Run]) -> Run:
+    """A run from its question to its end, shown by this name meanwhile. Raises what pipeline.follow raises."""
+    with LiveStages() as stages:
+        return follow(clients, service, ask, lambda run: stages.stage(name, run))
 
 
 def clock(seconds: float) -> str:

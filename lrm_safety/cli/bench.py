@@ -1,10 +1,11 @@
 """lrm bench: what concerns a measurement itself."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._live import followed
 from lrm_safety.cli._output import AsJson, errors, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import Clients, rpc
@@ -18,7 +19,6 @@ from lrm_safety.nouns import (
     Noise,
     RunBenchmarksRequest,
 )
-from lrm_safety.pipeline import follow
 from lrm_safety.report import wording
 from lrm_safety.settings import Settings
 
@@ -88,14 +88,7 @@ def _repeated(clients: Clients, run: str, repeats: int) -> str:
     for each in spec.benchmarks:
         each.repeats = repeats
     request = RunBenchmarksRequest(spec=spec)
-    with LiveStages() as stages:
-        done = follow(
-            clients,
-            "bench",
-            lambda: rpc(clients.bench.RunBenchmarks, request),
-            lambda seen: stages.stage("noise", seen),
-        )
-    return done.id
+    return followed(clients, "bench", "noise", partial(rpc, clients.bench.RunBenchmarks, request)).id
 
 
 def _rows(found: Noise) -> list[tuple[str, ...]]:

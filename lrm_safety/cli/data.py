@@ -1,5 +1,6 @@
 """lrm data: datasets of this store."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from lrm_safety import dataset_files
 from lrm_safety import recipe as recipes
 from lrm_safety.chat import THINKING_MODES
 from lrm_safety.cli import _datasets
-from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._live import followed
 from lrm_safety.cli._output import AsJson, console, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import Clients, rpc, rpc_stream
@@ -24,7 +25,6 @@ from lrm_safety.nouns import (
     ListDatasetsRequest,
     ReadExamplesRequest,
 )
-from lrm_safety.pipeline import follow
 from lrm_safety.report.datasets import licences
 from lrm_safety.settings import Settings
 
@@ -56,13 +56,8 @@ def build(
     spec = recipes.load_dataset(recipe)
     spec.on_bad_row = on_bad_row or spec.on_bad_row
     with connected(Settings.from_env()) as clients:
-        with LiveStages() as stages:
-            run = follow(
-                clients,
-                "data",
-                lambda: rpc(clients.data.BuildDataset, BuildDatasetRequest(spec=spec)),
-                lambda seen: stages.stage("build", seen),
-            )
+        ask = partial(rpc, clients.data.BuildDataset, BuildDatasetRequest(spec=spec))
+        run = followed(clients, "data", "build", ask)
         dataset = _find(clients, run.result)
     _show(dataset, json)
 

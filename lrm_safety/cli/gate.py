@@ -7,14 +7,13 @@ import typer
 
 from lrm_safety import policy as policies
 from lrm_safety.cli import _ci
-from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._live import followed
 from lrm_safety.cli._output import AsJson, console, errors, print_json
 from lrm_safety.cli._services import connected
 from lrm_safety.cli.report import EXIT_CODES, gather
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import CheckGateRequest, Decision, Gate, GateCheckpointRequest, Outcome, Run
-from lrm_safety.pipeline import follow
 from lrm_safety.settings import Settings
 
 
@@ -83,8 +82,7 @@ def _gate_checkpoint(
         run = ask()
         print_json(run) if json else console.print(run.id, highlight=False)
         return None
-    with LiveStages() as stages:
-        run = follow(clients, "bench", ask, lambda seen: stages.stage("gate", seen))
+    run = followed(clients, "bench", "gate", ask)
     data = gather(clients, run.id)
     if out:
         _ci.write(data, out)

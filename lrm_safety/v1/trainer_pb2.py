@@ -26,7 +26,7 @@ from lrm_safety.v1 import nouns_pb2 as lrm__safety_dot_v1_dot_nouns__pb2
 from lrm_safety.v1 import runs_pb2 as lrm__safety_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blrm_safety/v1/trainer.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\"9\n\x0cTrainRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.TrainingSpec\"7\n\x17ImportCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\"*\n\x14GetCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"\x18\n\x16ListCheckpointsRequest\"I\n\x17ListCheckpointsResponse\x12.\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x19.lrm_safety.v1.Checkpoint\"!\n\x12ReadMetricsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0fGetSetupRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x98\x02\n\rTrainingSetup\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x18\n\x10\x64\x65\x65pspeed_config\x18\x03 \x01(\t\x12\x43\n\x0c\x65stimate_gib\x18\x04 \x03(\x0b\x32-.lrm_safety.v1.TrainingSetup.EstimateGibEntry\x12\x13\n\x0bpeak_tflops\x18\x05 \x01(\x01\x12\x13\n\x0bpeak_source\x18\x06 \x01(\t\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x05\x12\x18\n\x10\x64ropped_too_long\x18\x08 \x01(\x05\x1a\x32\n\x10\x45stimateGibEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x0e\x41nalyzeRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.AnalysisSpec\"!\n\x12GetAnalysisRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"q\n\x08\x41nalysis\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.AnalysisSpec\x12(\n\x08measures\x18\x02 \x03(\x0b\x32\x16.lrm_safety.v1.Measure\x12\x10\n\x08left_out\x18\x03 \x01(\x05\"\\\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\t\n\x01n\x18\x03 \x01(\x05\x12)\n\x08interval\x18\x04 \x01(\x0b\x32\x17.lrm_safety.v1.Interval\"\x9d\x02\n\x0fTrainingMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x16\n\x0etoken_accuracy\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x14\n\x0ctokens_per_s\x18\x06 \x01(\x01\x12\x11\n\tgrad_norm\x18\x07 \x01(\x01\x12\x0b\n\x03mfu\x18\x15 \x01(\x01\x12\x12\n\nmemory_gib\x18\x16 \x01(\x01\x12\x38\n\x05terms\x18\x14 \x03(\x0b\x32).lrm_safety.v1.TrainingMetrics.TermsEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xca\x05\n\x0eTrainerService\x12\x38\n\x05Train\x12\x1b.lrm_safety.v1.TrainRequest\x1a\x12.lrm_safety.v1.Run\x12N\n\x10ImportCheckpoint\x12&.lrm_safety.v1.ImportCheckpointRequest\x1a\x12.lrm_safety.v1.Run\x12O\n\rGetCheckpoint\x12#.lrm_safety.v1.GetCheckpointRequest\x1a\x19.lrm_safety.v1.Checkpoint\x12`\n\x0fListCheckpoints\x12%.lrm_safety.v1.ListCheckpointsRequest\x1a&.lrm_safety.v1.ListCheckpointsResponse\x12R\n\x0bReadMetrics\x12!.lrm_safety.v1.ReadMetricsRequest\x1a\x1e.lrm_safety.v1.TrainingMetrics0\x01\x12H\n\x08GetSetup\x12\x1e.lrm_safety.v1.GetSetupRequest\x1a\x1c.lrm_safety.v1.TrainingSetup\x12<\n\x07\x41nalyze\x12\x1d.lrm_safety.v1.AnalyzeRequest\x1a\x12.lrm_safety.v1.Run\x12I\n\x0bGetAnalysis\x12!.lrm_safety.v1.GetAnalysisRequest\x1a\x17.lrm_safety.v1.Analysis\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blrm_safety/v1/trainer.proto\x12\rlrm_safety.v1\x1a\x19lrm_safety/v1/nouns.proto\x1a\x18lrm_safety/v1/runs.proto\"9\n\x0cTrainRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.TrainingSpec\"7\n\x17ImportCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\"*\n\x14GetCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"\x18\n\x16ListCheckpointsRequest\"I\n\x17ListCheckpointsResponse\x12.\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x19.lrm_safety.v1.Checkpoint\"!\n\x12ReadMetricsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0fGetSetupRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xb0\x03\n\rTrainingSetup\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x18\n\x10\x64\x65\x65pspeed_config\x18\x03 \x01(\t\x12\x43\n\x0c\x65stimate_gib\x18\x04 \x03(\x0b\x32-.lrm_safety.v1.TrainingSetup.EstimateGibEntry\x12\x13\n\x0bpeak_tflops\x18\x05 \x01(\x01\x12\x13\n\x0bpeak_source\x18\x06 \x01(\t\x12\x0f\n\x07kernels\x18\x07 \x01(\t\x12\x37\n\x06step_s\x18\x08 \x03(\x0b\x32\'.lrm_safety.v1.TrainingSetup.StepSEntry\x12\x1e\n\x16gradient_checkpointing\x18\t \x01(\x08\x12\x10\n\x08\x65xamples\x18\n \x01(\x05\x12\x18\n\x10\x64ropped_too_long\x18\x0b \x01(\x05\x1a\x32\n\x10\x45stimateGibEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a,\n\nStepSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x0e\x41nalyzeRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.AnalysisSpec\"!\n\x12GetAnalysisRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"q\n\x08\x41nalysis\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.lrm_safety.v1.AnalysisSpec\x12(\n\x08measures\x18\x02 \x03(\x0b\x32\x16.lrm_safety.v1.Measure\x12\x10\n\x08left_out\x18\x03 \x01(\x05\"\\\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\t\n\x01n\x18\x03 \x01(\x05\x12)\n\x08interval\x18\x04 \x01(\x0b\x32\x17.lrm_safety.v1.Interval\"\x9d\x02\n\x0fTrainingMetrics\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x16\n\x0etoken_accuracy\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x14\n\x0ctokens_per_s\x18\x06 \x01(\x01\x12\x11\n\tgrad_norm\x18\x07 \x01(\x01\x12\x0b\n\x03mfu\x18\x15 \x01(\x01\x12\x12\n\nmemory_gib\x18\x16 \x01(\x01\x12\x38\n\x05terms\x18\x14 \x03(\x0b\x32).lrm_safety.v1.TrainingMetrics.TermsEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xca\x05\n\x0eTrainerService\x12\x38\n\x05Train\x12\x1b.lrm_safety.v1.TrainRequest\x1a\x12.lrm_safety.v1.Run\x12N\n\x10ImportCheckpoint\x12&.lrm_safety.v1.ImportCheckpointRequest\x1a\x12.lrm_safety.v1.Run\x12O\n\rGetCheckpoint\x12#.lrm_safety.v1.GetCheckpointRequest\x1a\x19.lrm_safety.v1.Checkpoint\x12`\n\x0fListCheckpoints\x12%.lrm_safety.v1.ListCheckpointsRequest\x1a&.lrm_safety.v1.ListCheckpointsResponse\x12R\n\x0bReadMetrics\x12!.lrm_safety.v1.ReadMetricsRequest\x1a\x1e.lrm_safety.v1.TrainingMetrics0\x01\x12H\n\x08GetSetup\x12\x1e.lrm_safety.v1.GetSetupRequest\x1a\x1c.lrm_safety.v1.TrainingSetup\x12<\n\x07\x41nalyze\x12\x1d.lrm_safety.v1.AnalyzeRequest\x1a\x12.lrm_safety.v1.Run\x12I\n\x0bGetAnalysis\x12!.lrm_safety.v1.GetAnalysisRequest\x1a\x17.lrm_safety.v1.Analysis\x12T\n\x0bListPlugins\x12!.lrm_safety.v1.ListPluginsRequest\x1a\".lrm_safety.v1.ListPluginsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._loaded_options = None
   _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._serialized_options = b'8\001'
+  _globals['_TRAININGSETUP_STEPSENTRY']._loaded_options = None
+  _globals['_TRAININGSETUP_STEPSENTRY']._serialized_options = b'8\001'
   _globals['_TRAININGMETRICS_TERMSENTRY']._loaded_options = None
   _globals['_TRAININGMETRICS_TERMSENTRY']._serialized_options = b'8\001'
   _globals['_TRAINREQUEST']._serialized_start=99
@@ -52,21 +54,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSETUPREQUEST']._serialized_start=395
   _globals['_GETSETUPREQUEST']._serialized_end=425
   _globals['_TRAININGSETUP']._serialized_start=428
-  _globals['_TRAININGSETUP']._serialized_end=708
-  _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._serialized_start=658
-  _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._serialized_end=708
-  _globals['_ANALYZEREQUEST']._serialized_start=710
-  _globals['_ANALYZEREQUEST']._serialized_end=769
-  _globals['_GETANALYSISREQUEST']._serialized_start=771
-  _globals['_GETANALYSISREQUEST']._serialized_end=804
-  _globals['_ANALYSIS']._serialized_start=806
-  _globals['_ANALYSIS']._serialized_end=919
-  _globals['_MEASURE']._serialized_start=921
-  _globals['_MEASURE']._serialized_end=1013
-  _globals['_TRAININGMETRICS']._serialized_start=1016
-  _globals['_TRAININGMETRICS']._serialized_end=1301
-  _globals['_TRAININGMETRICS_TERMSENTRY']._serialized_start=1257
-  _globals['_TRAININGMETRICS_TERMSENTRY']._serialized_end=1301
-  _globals['_TRAINERSERVICE']._serialized_start=1304
-  _globals['_TRAINERSERVICE']._serialized_end=2018
+  _globals['_TRAININGSETUP']._serialized_end=860
+  _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._serialized_start=764
+  _globals['_TRAININGSETUP_ESTIMATEGIBENTRY']._serialized_end=814
+  _globals['_TRAININGSETUP_STEPSENTRY']._serialized_start=816
+  _globals['_TRAININGSETUP_STEPSENTRY']._serialized_end=860
+  _globals['_ANALYZEREQUEST']._serialized_start=862
+  _globals['_ANALYZEREQUEST']._serialized_end=921
+  _globals['_GETANALYSISREQUEST']._serialized_start=923
+  _globals['_GETANALYSISREQUEST']._serialized_end=956
+  _globals['_ANALYSIS']._serialized_start=958
+  _globals['_ANALYSIS']._serialized_end=1071
+  _globals['_MEASURE']._serialized_start=1073
+  _globals['_MEASURE']._serialized_end=1165
+  _globals['_TRAININGMETRICS']._serialized_start=1168
+  _globals['_TRAININGMETRICS']._serialized_end=1453
+  _globals['_TRAININGMETRICS_TERMSENTRY']._serialized_start=1409
+  _globals['_TRAININGMETRICS_TERMSENTRY']._serialized_end=1453
+  _globals['_TRAINERSERVICE']._serialized_start=1456
+  _globals['_TRAINERSERVICE']._serialized_end=2170
 # @@protoc_insertion_point(module_scope)

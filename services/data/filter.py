@@ -11,7 +11,8 @@ fixed words: each drop is counted under them in the manifest. A filter that look
 
 A filter that reads rows of its own opens them through the context, so that they belong to the identity of the dataset.
 One that asks a model says `ASKS = ("grader",)`, and calls `context.ask(work, examples)` with a function
-work(example, ask) -> reason; builder.py says what `ask` can do, where prompts lie, and what Dropped means.
+work(example, ask) -> reason; builder.py says what `ask` can do, where prompts lie, and what Dropped means. `work` may
+add tags and verdicts, nothing else: reason, tags and provenance are what an owner of the run hands on to the next.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,11 @@ from dataclasses import dataclass, field
 from lrm_safety import registry
 from lrm_safety.clients import Clients
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import Asked, Budget, Example, FilterSpec, SourceSpec
+from lrm_safety.nouns import Budget, Example, FilterSpec, SourceSpec, Written
 from lrm_safety.settings import Settings
 from services.data.asking import Ask, Asking, Models, add
 from services.data.builder import code_digest
-from services.data.dropping import Dropped
+from services.data.embedding import Embedder
 from services.data.findings import Findings
 from services.data.options import check_options
 from services.data.source import Row, open_source, read_rows
@@ -44,6 +45,7 @@ class FilterContext:
     inputs: list[str] = field(default_factory=list)  # digests of what was opened
     kind: str = "filter"
     findings: Findings = field(default_factory=Findings)
+    step: str = ""  # what the funnel calls it
 
     def clients(self) -> Clients:
         """The other services, as the build reaches them."""
@@ -53,6 +55,12 @@ class FilterContext:
         source = open_source(spec, self.settings)
         self.inputs.append(source.digest)
         return read_rows(source, spec.fields)
+
+    def embedder(self) -> Embedder:
+        """The build's, which its filters share. Raises NotFound, in words that say how to get it."""
+        found = self.asking.embedder(self.settings)
+        self.inputs.append(found.digest)
+        return found
 
     def count(self, option: str, default: int) -> int:
         """An option that is a whole number above zero; `default` when it is not given. Raises InvalidInput."""
@@ -64,17 +72,24 @@ class FilterContext:
     def ask(self, work: Callable[[Example, Ask], str], examples: Sequence[Example]) -> list[str]:
         """The reasons that `work` gives, one an example and in their order; many are at work at once."""
 
-        def one(example: Example) -> tuple[str, Asked]:
-            ask = self.asking.ask(self.options)
-            try:
-                return work(example, ask), ask.told()
-            except Dropped as drop:
-                return str(drop), ask.told(drop.state)
+        def one(example: Example) -> Written:
+            written = Written(step=self.step, key=example.id)
+
+            def fill(ask: Ask) -> None:
+                try:
+                    written.dropped = work(example, ask)
+                finally:
+                    written.example.CopyFrom(Example(tags=example.tags, provenance=example.provenance))
+
+            return self.asking.finished(written, self.options, fill)
 
         reasons = []
-        for reason, asked in self.asking.each(one, examples):
-            reasons.append(reason)
-            add(self.asking.asked, asked)
+        for example, written in zip(examples, self.asking.each(one, examples), strict=True):
+            example.tags.clear()
+            example.provenance.Clear()
+            example.MergeFrom(written.example)
+            reasons.append(written.dropped)
+            add(self.asking.asked, written.asked)
         return reasons
 
     def judge(self, name: str) -> str:
@@ -83,7 +98,9 @@ class FilterContext:
         return name
 
 
-def prepare(spec: FilterSpec, settings: Settings, models: Models | None = None) -> tuple[Keep, FilterContext]:
+def prepare(
+    spec: FilterSpec, settings: Settings, models: Models | None = None, step: str = ""
+) -> tuple[Keep, FilterContext]:
     """The filter, and its context with the digests of all that decides what it drops. Raises NotFound, InvalidInput."""
     if not spec.filter:
         names = ", ".join(plugin.name for plugin in registry.describe(FOLDER))
@@ -93,7 +110,8 @@ def prepare(spec: FilterSpec, settings: Settings, models: Models | None = None) 
     asking = Asking(f"filter {spec.filter}", models or Models(lambda: Clients(settings), Budget()), grader=spec.grader)
     if "grader" in getattr(plugin, "ASKS", ()):
         asking.grader.needed()
-    context = FilterContext(spec.filter, spec.options, settings, asking, [code_digest(plugin), *asking.inputs])
+    inputs = [code_digest(plugin), *asking.inputs]
+    context = FilterContext(spec.filter, spec.options, settings, asking, inputs, step=step or spec.filter)
     keep: Keep = plugin.prepare(context)
     return keep, context
 

@@ -1,5 +1,6 @@
 """Rows for which models were asked, finished: in the parts of the run, so that the next owner does not ask again."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,10 +38,10 @@ class Ledger:
 
     def __init__(self, run: Follower, path: Path) -> None:
         self._run, self._before = run, Spool(path)
-        self._places: dict[str, int] = {}
+        self._places: dict[tuple[str, str], int] = {}
         for written in run.parts(Written):
-            if written.key not in self._places:
-                self._places[written.key] = self._before.add(written.SerializeToString())
+            if _key(written) not in self._places:
+                self._places[_key(written)] = self._before.add(written.SerializeToString())
         self._finished: list[Written] = []
         self._committed_at = time.monotonic()
         self._lock = threading.Lock()
@@ -49,14 +50,18 @@ class Ledger:
         """What earlier owners finished."""
         return (Written.FromString(self._before.read(place)) for place in range(len(self._before)))
 
-    def find(self, key: str) -> Written | None:
+    def find(self, asked: Written) -> Written | None:
+        """What came of a row of that step and key, if it was finished."""
         with self._lock:
-            place = self._places.get(key)
+            place = self._places.get(_key(asked))
             return None if place is None else Written.FromString(self._before.read(place))
 
     def add(self, written: Written) -> None:
+        """A copy of it: the build goes on to name its example and to filter it."""
+        finished = Written()
+        finished.CopyFrom(written)
         with self._lock:
-            self._finished.append(written)
+            self._finished.append(finished)
 
     def commit(self, everything: bool = False) -> None:
         """Finished rows as one part, in groups: by number, or by age. Raises what OwnedRun.commit raises."""
@@ -70,3 +75,7 @@ class Ledger:
 
     def close(self) -> None:
         self._before.close()
+
+
+def _key(written: Written) -> tuple[str, str]:
+    return sys.intern(written.step), written.key

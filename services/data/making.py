@@ -8,8 +8,9 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from lrm_safety import observe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Asked, Drop, Example, PartCounts, PartSpec, Provenance, Step, Written
-from services.data.asking import Asking, add
+from services.data.asking import Ask, Asking, add
 from services.data.builder import Builder
 from services.data.dropping import DropFile, Dropped
 from services.data.filter import Keep
-from services.data.ledger import Follower, Ledger
+from services.data.ledger import Follower
 from services.data.selector import Select
 from services.data.source import BadRow, Row, Source, each_row
 from services.data.spool import Examples, SeededOrder, Spool
@@ -63,7 +64,6 @@ class Workshop:
     folder: Path
     filters: Sequence[tuple[str, Keep]]
     drops: DropFile
-    ledger: Ledger
     examples: Spool
     mix: SeededOrder
 
@@ -192,36 +192,30 @@ class _Making:
         return order.order()
 
     def _built(self, indices: Iterable[int]) -> Iterator[Example | None]:
-        """One a row; None for a row that gave none, which is told already."""
         assert self._part.builder.build
         for index in indices:
             if self._done % _LOOK_EVERY == 0:
                 self._look(BUILD, self._done, len(self._rows))
             self._done += 1
             row = self._row(index)
-            try:
-                yield self._named(row, self._part.builder.build(row))
-            except Dropped as drop:
-                self._drop(BUILD, str(drop), row)
-                yield None
-            except BadRow as bad:
-                self._skip(bad, row.number)
-                yield None
+            yield self._example(row, partial(self._part.builder.build, row))
 
     def _written(self, indices: Iterable[int]) -> Iterator[Example | None]:
         pairs = self._part.asking.each(lambda index: (index, self._write(self._row(index))), indices)
         for index, written in pairs:
             self._done += 1
             self._tell_of_asking()
-            row = self._row(index)
-            try:
-                yield self._named(row, self._example_of(written))
-            except Dropped as drop:
-                self._drop(BUILD, str(drop), row)
-                yield None
-            except BadRow as bad:
-                self._skip(bad, row.number)
-                yield None
+            yield self._example(self._row(index), partial(self._example_of, written))
+
+    def _example(self, row: Row, make: Callable[[], Example]) -> Example | None:
+        """None for a row that gives none, which is told."""
+        try:
+            return self._named(row, make())
+        except Dropped as drop:
+            self._drop(BUILD, str(drop), row)
+        except BadRow as bad:
+            self._skip(bad, row.number)
+        return None
 
     def _example_of(self, written: Written | BadRow) -> Example:
         if isinstance(written, BadRow):
@@ -232,25 +226,19 @@ class _Making:
         return written.example
 
     def _write(self, row: Row) -> Written | BadRow:
-        """In a thread of its own; or as an earlier owner of the run had it."""
-        key = f"{self._part.spec.name}/{row.number}"
-        before = self._shop.ledger.find(key)
-        if before is not None:
-            return before
-        assert self._part.builder.write
-        ask, written, state = self._part.asking.ask(self._part.spec.options), Written(key=key), ""
-        try:
+        """In a thread of its own."""
+        written = Written(key=f"{self._part.spec.name}/{row.number}")
+
+        def fill(ask: Ask) -> None:
+            assert self._part.builder.write
             written.example.CopyFrom(self._part.builder.write(row, ask))
             if ask.asked.questions:
                 written.example.provenance.sampling.CopyFrom(ask.writer.used)
-        except Dropped as drop:
-            written.dropped, state = str(drop), drop.state
+
+        try:
+            return self._part.asking.finished(written, self._part.spec.options, fill)
         except BadRow as bad:
             return bad
-        written.asked.CopyFrom(ask.told(state))
-        if state != "failed":  # an engine that was ill may be well the next time
-            self._shop.ledger.add(written)
-        return written
 
     def _named(self, row: Row, example: Example) -> Example:
         """With its id and where it comes from; what the builder said of it stays. Raises BadRow for an id again."""

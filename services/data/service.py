@@ -31,7 +31,7 @@ from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from lrm_safety.v1 import data_pb2, data_pb2_grpc
-from services.data import builder, filter, inspection, selector, source
+from services.data import builder, filter, inspection, selector, source, spending
 from services.data.build import Plan, plan
 from services.data.reading import KIND, read_examples
 from services.data.tokens import read_tokenizer, response_tokens
@@ -98,7 +98,8 @@ class DataService(data_pb2_grpc.DataServiceServicer):
 
     def _work(self, planned: Plan) -> Work:
         def work(run: OwnedRun) -> str:
-            dataset = planned.carry_out(run, self.store, self._settings.state_dir / "data")
+            with spending.noting(run, planned.models.purse):
+                dataset = planned.carry_out(run, self.store, self._settings.state_dir / "data")
             return reference(dataset.name, dataset.digest)
 
         return work

@@ -3,13 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from lrm_safety import observe
-from lrm_safety.clients import Clients, rpc_stream
+from lrm_safety.clients import Clients, OpenCalls
 from lrm_safety.errors import Cancelled, LrmError, Unavailable
 from lrm_safety.nouns import (
     Completion,
@@ -53,7 +53,7 @@ class Streams:
         self._clients = clients
         self._waiting: deque[_Question] = deque()
         self._pool = ThreadPoolExecutor(STREAMS, thread_name_prefix="data-stream")
-        self._calls: set[Any] = set()
+        self._calls = OpenCalls()
         self._asked = self._errors_in_row = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -84,13 +84,12 @@ class Streams:
         return verdict
 
     def close(self) -> None:
-        """Cancels what is under way, so that engines stop working for nobody."""
+        """Cancels what is under way."""
         with self._lock:
             self._closed = True
-            calls, left = list(self._calls), list(self._waiting)
+            left = list(self._waiting)
             self._waiting.clear()
-        for call in calls:
-            call.cancel()
+        self._calls.cancel()
         for question in left:
             question.answer.set_exception(Cancelled("the build has stopped"))
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -146,29 +145,11 @@ class Streams:
         if not left:
             return
         group = next(iter(left.values())).group
-        for answer in self._answers(group, [question.body for question in left.values()]):
+        request = group.request([question.body for question in left.values()])
+        for answer in self._calls.stream(group.method, request):
             question = left.pop(answer.id, None)
             if question is not None:
                 question.answer.set_result(answer)
-
-    def _answers(self, group: _Group, bodies: Sequence[Any]) -> Iterator[Any]:
-        """As bench's streams: calls are known, so that `close` can cancel them."""
-
-        def opened(request: Any, timeout: float | None) -> Any:
-            call = group.method(request, timeout=timeout)
-            with self._lock:
-                self._calls.add(call)
-                if self._closed:
-                    call.cancel()
-            calls.append(call)
-            return call
-
-        calls: list[Any] = []
-        try:
-            yield from rpc_stream(opened, group.request(list(bodies)))
-        finally:
-            with self._lock:
-                self._calls.difference_update(calls)
 
     def _check_alive(self, endpoint: str, error: str) -> None:
         """A few errors are data; with nothing but errors there is no living engine."""

@@ -26,9 +26,9 @@ def examine(
     benchmarks: Iterable[tuple[str, IsShared | str]],
     counted: Callable[[int], None],
 ) -> None:
-    """Fills shares, overlaps and, with a tokenizer, response_tokens of the manifest; `counted` hears of progress.
+    """Fills unanswered, shares, overlaps and, with a tokenizer, response_tokens of the manifest.
 
-    Of a benchmark that could not be read the reason stands in for the question.
+    `counted` hears of progress. Of a benchmark that could not be read the reason stands in for the question.
     """
     shares: dict[str, Counter[str]] = {tag: Counter() for tag in TAGS}
     lengths = None if tokenizer is None else Lengths(tokenizer)
@@ -36,6 +36,7 @@ def examine(
     done, left = 0, iter(examples)
     while batch := list(islice(left, _BATCH)):
         for example in batch:
+            manifest.unanswered += not example.answer.strip()
             for tag, values in shares.items():
                 values.update(values_of(example, tag))
             for each in overlaps:

@@ -182,7 +182,7 @@ class Endpoints:
                 self._launch(endpoint)
 
     def _start(self, request: DeployRequest, tenant: Tenant) -> Endpoint:
-        manifest = artefacts.find(self._store, "checkpoints", Checkpoint, request.checkpoint)
+        manifest = artefacts.find_model(self._store, request.checkpoint)
         before = self._before(request.name)
         if before is not None and before.state in ALIVE:
             check_same(before, manifest.digest, request.engine)

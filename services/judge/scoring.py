@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from lrm_safety import observe
 from lrm_safety.errors import InvalidInput, LrmError
-from lrm_safety.nouns import Completion, Prompt, Sampling, ScoreItem, Verdict
+from lrm_safety.nouns import Completion, Prompt, Sampling, ScoreItem, Usage, Verdict
 from services.judge.asking import prompt_for, sampling_for
 from services.judge.judge import Judge, ModelJudge, RuleJudge
 
@@ -27,6 +27,12 @@ def score(judge: Judge, items: Sequence[ScoreItem], ask: Ask | None = None, weig
     digest = judge.digest(weights_digest)
     for index, verdict in _verdicts(judge, items, ask):
         yield index, _sealed(judge, items[index], verdict, digest)
+
+
+def at_most(judge: ModelJudge) -> Usage:
+    """What one verdict takes beside the texts of its item; no text has more tokens than bytes."""
+    rubric = prompt_for(judge, ScoreItem(), "").messages[0].content
+    return Usage(prompt_tokens=len(rubric.encode()), completion_tokens=judge.max_tokens)
 
 
 def _verdicts(judge: Judge, items: Sequence[ScoreItem], ask: Ask | None) -> Scored:
@@ -78,7 +84,9 @@ def _by_model(judge: ModelJudge, items: Sequence[ScoreItem], fit: Sequence[int],
         for completion in ask(prompts, sampling):
             found = waiting.pop(completion.id, None)
             if found is not None:
-                yield found, _read(judge, completion)
+                verdict = Verdict(usage=completion.usage, cached=completion.cached)
+                verdict.MergeFrom(_read(judge, completion))
+                yield found, verdict
         yield from ((index, Verdict(invalid=f"{ENGINE_ERROR}: no reply came")) for index in waiting.values())
 
 
@@ -96,7 +104,9 @@ def _sealed(judge: Judge, item: ScoreItem, verdict: Verdict, digest: str) -> Ver
     """The verdict with whose it is. Raises InvalidInput when the judge breaks its own declaration."""
     whose = Verdict(id=item.id, judge=judge.name, judge_digest=digest, measure=judge.measure)
     if verdict.invalid:
-        whose.invalid = verdict.invalid
+        whose.invalid, whose.cached = verdict.invalid, verdict.cached
+        if verdict.HasField("usage"):
+            whose.usage.CopyFrom(verdict.usage)
         return whose
     if verdict.label not in judge.labels or not 0 <= verdict.value <= 1:
         raise InvalidInput(

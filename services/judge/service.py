@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 import grpc
@@ -15,6 +16,7 @@ from lrm_safety.nouns import (
     GetEndpointRequest,
     ListPluginsRequest,
     ListPluginsResponse,
+    Plugin,
     Prompt,
     Sampling,
     ScoreRequest,
@@ -24,7 +26,7 @@ from lrm_safety.settings import Settings
 from lrm_safety.v1 import judge_pb2
 from lrm_safety.v1.judge_pb2_grpc import JudgeServiceServicer, add_JudgeServiceServicer_to_server
 from services.judge.judge import FOLDER, ModelJudge, find
-from services.judge.scoring import score
+from services.judge.scoring import at_most, score
 
 
 class JudgeService(JudgeServiceServicer):
@@ -52,7 +54,7 @@ class JudgeService(JudgeServiceServicer):
             raise InvalidInput(f"the judge service has judges, no {request.kind!r}")
         plugins = registry.describe(FOLDER)
         for plugin in plugins:
-            plugin.digest = _digest(plugin.name)
+            _describe(plugin)
         return ListPluginsResponse(plugins=plugins)
 
     def _ask(self, endpoint: str, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[Completion]:
@@ -69,12 +71,13 @@ def register(server: grpc.Server, settings: Settings) -> list[str]:
     return [judge_pb2.DESCRIPTOR.services_by_name["JudgeService"].full_name]
 
 
-def _digest(name: str) -> str:
-    """Empty for a judge that does not load: it stays listed, and says why when it is asked."""
-    try:
-        return find(name).digest()
-    except LrmError:
-        return ""
+def _describe(plugin: Plugin) -> None:
+    """Not a judge that does not load: it stays listed, and says why when it is asked."""
+    with suppress(LrmError):
+        judge = find(plugin.name)
+        plugin.digest = judge.digest()
+        if isinstance(judge, ModelJudge):
+            plugin.at_most.CopyFrom(at_most(judge))
 
 
 def _count(verdict: Verdict) -> None:

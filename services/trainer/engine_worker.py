@@ -1,6 +1,6 @@
 """The DeepSpeed engine around a model: the same code on CPU and GPU, from one process to many.
 
-A plain torch AdamW is used and DeepSpeed's own communication kernel is left out, so nothing is compiled on first use.
+Torch's AdamW is used and DeepSpeed's own communication kernel is left out, so nothing is compiled on first use.
 """
 
 import json
@@ -13,7 +13,8 @@ import deepspeed
 import deepspeed.ops
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from lrm_safety import observe
@@ -23,6 +24,7 @@ from services.trainer import lora_worker
 from services.trainer.forward_worker import Forward, Way, output_head
 from services.trainer.ledger import Ledger
 from services.trainer.method import Batch, Objective
+from services.trainer.optimizer_worker import make_optimizer
 from services.trainer.resume_worker import Saved, restore_moments, restore_weights
 
 log = observe.logger(__name__)
@@ -66,10 +68,16 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_model(folder: Path) -> PreTrainedModel:
-    """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model."""
+def load_model(folder: Path, is_hollow: bool = False) -> PreTrainedModel:
+    """The checkpoint in fp32: the master weights. Raises InvalidInput when the folder is no causal language model.
+
+    Hollow: with room for weights that is never written to, so that it takes up no memory. Under ZeRO-3 make_engine
+    deals out the first process's weights, and nobody else needs them.
+    """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        if is_hollow:
+            return _hollow(folder)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
@@ -86,11 +94,9 @@ def make_engine(trained: Trained, spec: TrainingSpec, precision: str, saved: Sav
     if spec.gradient_checkpointing:
         trained.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained.train()
-    if saved is not None:
+    if saved is not None and (spec.zero_stage < 3 or dist.get_rank() == 0):
         restore_weights(trained, saved)
-    optimizer = torch.optim.AdamW(
-        _groups(trained, spec), lr=spec.learning_rate, betas=(0.9, spec.adam_beta2), fused=True
-    )
+    optimizer = make_optimizer(trained, spec)
     engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=configuration(spec, precision))
     if spec.processes == 1 and not engine.zero_optimization():
         engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
@@ -135,23 +141,23 @@ def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
         "gradient_clipping": spec.max_grad_norm,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # torch's own runs anywhere, and needs no compiler
+        "zero_allow_untested_optimizer": True,  # ours is torch's, of which it knows that
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
 
 
+def _hollow(folder: Path) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with no_init_weights():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    model.tie_weights()
+    return model
+
+
 def _width(model: PreTrainedModel) -> int:
     weight: Any = output_head(model).weight
     return int(weight.shape[1])
-
-
-def _groups(model: torch.nn.Module, spec: TrainingSpec) -> list[dict[str, Any]]:
-    """Biases and norms are not decayed."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _bf16_is_faster() -> bool:

@@ -11,6 +11,8 @@ from lrm_safety.nouns import TrainingSpec
 
 GIB = 2**30
 FP32 = 4  # bytes
+LAYER_BYTES = {"fp32": (40, 16), "bf16": (32, 8)}  # kept of a token for the backward pass, by hidden and intermediate
+FULL = 0.9  # of the memory: what is reckoned is the least
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,39 @@ def estimate(shape: Shape, spec: TrainingSpec, precision: str, tokens: float) ->
     """GiB on a process's device, by what for. `tokens`: of the largest micro-batch.
 
     Weights, gradients and Adam's moments are fp32; ZeRO shares them out and keeps a flat fp32 copy beside the weights.
-    Activations are those between the matrix products of a layer, attention's own matrices left out.
+    Activations are what the layers keep for the backward pass, with the weights that are cast to bf16 for them.
     """
     trained, share = shape.parameters, 1 / spec.processes
     is_offloaded = spec.offload != "none"
     weights = 0.0 if spec.offload == "parameters" else trained * (share if spec.zero_stage == 3 else 1)
     gradients = 0.0 if is_offloaded else trained * (share if spec.zero_stage >= 2 else 1)
     moments = 0.0 if is_offloaded else (3 * trained * share if spec.zero_stage else 2 * trained)
-    width = FP32 if precision == "fp32" else 2
-    per_token = 6 * shape.hidden + 4 * shape.intermediate
-    kept = shape.layers * shape.hidden + per_token if spec.gradient_checkpointing else shape.layers * per_token
     needs = {
         "weights": FP32 * weights,
         "gradients": FP32 * gradients,
         "optimizer": FP32 * moments,
-        "activations": width * kept * tokens,
+        "activations": _activations(shape, precision, tokens, spec.gradient_checkpointing),
     }
     return {name: round(size / GIB, 3) for name, size in needs.items()}
+
+
+def fit(
+    shape: Shape, spec: TrainingSpec, precision: str, tokens: float, has_gib: float
+) -> tuple[bool, dict[str, float]]:
+    """(whether gradients are checkpointed: where that is asked for, or needed; the estimate).
+
+    Raises InvalidInput when it does not fit either way.
+    """
+    plain = estimate(shape, spec, precision, tokens)
+    if spec.gradient_checkpointing or sum(plain.values()) <= FULL * has_gib:
+        require_fit(plain, has_gib, spec)
+        return spec.gradient_checkpointing, plain
+    saving = TrainingSpec()
+    saving.CopyFrom(spec)
+    saving.gradient_checkpointing = True
+    needs = estimate(shape, saving, precision, tokens)
+    require_fit(needs, has_gib, saving)
+    return True, needs
 
 
 def require_fit(needs: Mapping[str, float], has_gib: float, spec: TrainingSpec) -> None:
@@ -64,13 +82,13 @@ def require_fit(needs: Mapping[str, float], has_gib: float, spec: TrainingSpec) 
         (spec.processes > 1 and spec.zero_stage < 3, "zero_stage: 3"),
         (spec.processes == 1, "more processes"),
         (spec.offload != "parameters", "offload: parameters" if spec.zero_stage == 3 else "offload: optimizer"),
-        (not spec.gradient_checkpointing, "gradient_checkpointing: true"),
         (spec.micro_batch_size > 1, "a smaller micro_batch_size"),
         (True, "a smaller max_tokens"),
     ]
     parts = ", ".join(f"{name} {size:.1f}" for name, size in needs.items())
     raise InvalidInput(
-        f"the training does not fit: each process needs at least {total:.1f} GiB ({parts}) and has {has_gib:.1f}; "
+        "the training does not fit, even with gradient checkpointing: each process needs at least "
+        f"{total:.1f} GiB ({parts}) and has {has_gib:.1f}; "
         f"try {', '.join(way for is_open, way in ways if is_open)}"
     )
 
@@ -87,3 +105,12 @@ def require_sense(shape: Shape, longest: int, largest_id: int) -> None:
             f"the tokenizer writes token {largest_id} and the model has {shape.vocabulary}: they do not belong "
             "together; import weights and tokenizer of one model"
         )
+
+
+def _activations(shape: Shape, precision: str, tokens: float, is_checkpointed: bool) -> float:
+    """Bytes. Checkpointed: each layer's input, and one layer at a time."""
+    of_hidden, of_intermediate = LAYER_BYTES[precision]
+    layer = of_hidden * shape.hidden + of_intermediate * shape.intermediate
+    kept = FP32 * shape.hidden * shape.layers + layer if is_checkpointed else layer * shape.layers
+    cast = 0.0 if precision == "fp32" else 2 * max(0.0, shape.parameters - 2 * shape.vocabulary * shape.hidden)
+    return kept * tokens + cast

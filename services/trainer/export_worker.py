@@ -34,9 +34,9 @@ def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder:
     A model that was trained with a family's template by its name has that one: it is served as it was trained.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    state = {name: tensor.detach().to(dtype) for name, tensor in model.state_dict().items()}
-    model.config.dtype = dtype
-    model.save_pretrained(folder, state_dict=state)
+    model.save_pretrained(folder, state_dict=_state(model, dtype))
+    model.config.dtype = dtype  # where transformers has written what the model is trained in
+    model.config.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (like / name).is_file():
             shutil.copyfile(like / name, folder / name)
@@ -62,6 +62,16 @@ def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> No
     if not torch.isfinite(logits).all():
         raise Corrupt("the written checkpoint computes values that are not finite; lower the learning rate")
     _generate(again, ids[:, :SMOKE_TOKENS])
+
+
+def _state(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """In host memory; a tied matrix stays one tensor under its names, so that it is stored once."""
+    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        key = tensor.data_ptr(), tensor.shape
+        copies[key] = state[name] = copies[key] if key in copies else tensor.detach().to("cpu", dtype)
+    return state
 
 
 def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:

@@ -1,8 +1,8 @@
 """How a model is run over sequences: packed, where it can be shown to be the same, else padded.
 
 Packed: one row of tokens without padding; positions begin anew with each sequence and attention stays inside it. On
-GPUs FlashAttention knows such rows; elsewhere attention is taken sequence by sequence over slices of the row, and all
-other layers see one long matrix.
+GPUs FlashAttention knows such rows: the package where it is installed, else torch's own. Elsewhere attention is taken
+sequence by sequence over slices of the row, and all other layers see one long matrix.
 
 The head is run on those tokens alone whose prediction is wanted: with a large vocabulary it costs as much as all layers
 of a small model. It stays the model's own module, so that ZeRO-3 gathers its weight as of any other.
@@ -11,10 +11,11 @@ of a small model. It stays the model's own module, so that ZeRO-3 gathers its we
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, PreTrainedModel
 
@@ -22,6 +23,7 @@ from services.trainer import cross_entropy_worker
 from services.trainer.method import Reading, Sequences
 
 SLICES = "within_sequences"
+VARLEN = "varlen_within_sequences"
 FLASH = "flash_attention_2"
 
 
@@ -35,12 +37,18 @@ class Way:
 
 
 def ways(model: PreTrainedModel, longest: int) -> list[Way]:
-    """Those that may do for sequences of up to `longest` tokens, the fastest first."""
-    own = str(model.config._attn_implementation)
-    packed = FLASH if torch.cuda.is_available() and find_spec("flash_attn") else SLICES
-    every = [Way(packed, True, True), Way(packed, True, False), Way(own, False, True), Way(own, False, False)]
+    """Those that may do for sequences of up to `longest` tokens, the fastest first. GPUs' own only where the model is
+    on one already.
+    """
+    own, attentions = str(model.config._attn_implementation), [SLICES]
+    if model.device.type == "cuda":
+        is_dropping = bool(getattr(model.config, "attention_dropout", 0))  # which torch's own does not
+        attentions = [FLASH] * bool(find_spec("flash_attn")) + [VARLEN] * (not is_dropping) + attentions
     window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return [way for way in every if way.attention != SLICES or not window or longest <= window]
+    if window and longest > window:  # only the package's kernel knows windows
+        attentions = [each for each in attentions if each == FLASH]
+    packings = [Way(attention, True, is_fused) for attention in attentions for is_fused in (True, False)]
+    return [*packings, Way(own, False, True), Way(own, False, False)]
 
 
 class Forward:
@@ -151,10 +159,8 @@ def attend_within(
 
     A new attention of transformers' AttentionInterface. Raises NotImplementedError for what it does not compute.
     """
-    window = options.get("sliding_window")
     lengths = options["sequence_lengths"]
-    if options.get("softcap") is not None or (window is not None and max(lengths) > window):
-        raise NotImplementedError("attention with a soft cap or a sliding window")
+    _require_plain(options, max(lengths))
     groups = query.shape[1] // key.shape[1]
     rows = zip(*(tensor.split(lengths, 2) for tensor in (query, key, value)), strict=True)  # type: ignore[no-untyped-call]
     pieces = [
@@ -171,9 +177,34 @@ def attend_within(
     return torch.cat([piece.transpose(1, 2) for piece in pieces], dim=1), None
 
 
+def attend_varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The same in one kernel of torch's, on GPUs in half precision; sequences end at `cu_seq_lens_q`."""
+    ends, longest = options["cu_seq_lens_q"], options["max_length_q"]
+    _require_plain(options, longest)
+    q, k, v = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
+    attended = varlen_attn(
+        q, k, v, ends, ends, longest, longest, scale=options.get("scaling"), window_size=(-1, 0), enable_gqa=True
+    )
+    return cast(torch.Tensor, attended)[None], None
+
+
+def _require_plain(options: Mapping[str, Any], longest: int) -> None:
+    window = options.get("sliding_window")
+    if options.get("softcap") is not None or (window is not None and longest > window):
+        raise NotImplementedError("attention with a soft cap or a sliding window")
+
+
 def _before(mask: torch.Tensor) -> torch.Tensor:
     """Positions of the tokens that predict the masked ones."""
     return mask.nonzero().flatten() - 1
 
 
 AttentionInterface.register(SLICES, attend_within)
+AttentionInterface.register(VARLEN, attend_varlen)

@@ -23,10 +23,12 @@ PUBLISHED_TFLOPS = {  # bf16, dense, by a part of the device's name; the first t
     "B200": 2250,
     "A100": 312,
     "L40S": 362,
+    "L40": 181,
     "L4": 121,
+    "A10G": 70,
     "A10": 125,
 }
-SIDE = 1024
+SIDES = {"cpu": 1024, "cuda": 8192}  # large enough that starting it costs nothing
 MEASURED_S = 0.3
 
 
@@ -34,12 +36,14 @@ class Gauge:
     def __init__(self, model: torch.nn.Module, precision: str, device: torch.device) -> None:
         """Measures, together with all processes."""
         self._device = device
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
         self._flops_per_token = 4.0 * sum(size for size, _ in sizes) + 2.0 * sum(size for size, grad in sizes if grad)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         published = next((rate for part, rate in PUBLISHED_TFLOPS.items() if part in name), 0)
         is_known = bool(published and precision == "bf16")
-        self.source = f"published for {name}" if is_known else f"a {SIDE}³ product in {precision}, measured"
+        self.source = (
+            f"published for {name}" if is_known else f"a {SIDES[device.type]}³ product in {precision}, measured"
+        )
         dist.barrier()
         one = float(published) if is_known else _measured_tflops(precision, device)
         peak = torch.tensor([one], device=device)
@@ -66,14 +70,20 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
+def _size(parameter: torch.nn.Parameter) -> int:
+    """Under ZeRO-3 a parameter is empty between its uses, and knows how large it is."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
 def _measured_tflops(precision: str, device: torch.device) -> float:
     """The best of the products that fit into MEASURED_S."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
+    side = SIDES[device.type]
+    left = torch.ones(side, side, dtype=dtype, device=device)
     best, deadline = float("inf"), time.perf_counter() + MEASURED_S
     while best == float("inf") or time.perf_counter() < deadline:
         started = time.perf_counter()
         product = left @ left
         float(product[0, 0])  # waits for the device
         best = min(best, time.perf_counter() - started)
-    return 2 * SIDE**3 / best / 1e12
+    return 2 * side**3 / best / 1e12

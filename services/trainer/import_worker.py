@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from gguf import GGUFReader
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from lrm_safety import __version__, artefacts, observe
@@ -19,11 +26,12 @@ from lrm_safety.nouns import Checkpoint, Lineage
 from services.trainer import export_worker
 from services.trainer.attempt import Attempt, carry_out
 from services.trainer.encoding import read_tokenizer
-from services.trainer.origins import Origin, copy_folder, download, find_gguf, read_licence
+from services.trainer.origins import Origin, copy_folder, download, find_in_package, read_licence
 
 log = observe.logger(__name__)
 PADS = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<unk>")
 SAMPLE = "Hello, how are you?"
+OF_EMBEDDERS = "modules.json"  # sentence-transformers' mark
 
 
 def work(attempt: Attempt) -> None:
@@ -36,12 +44,16 @@ def work(attempt: Attempt) -> None:
     out = scratch / "folder"
     attempt.ledger.progress("importing", 0, 1, "checkpoints")
     licence = _gather(origin, out, scratch, attempt)
-    model = _load(out)
-    _complete(out, model)
-    export_worker.verify_folder(out, model, read_tokenizer(out).encode(SAMPLE, add_special_tokens=False).ids)
+    embeds = (out / OF_EMBEDDERS).is_file()
+    _complete_tokenizer(out)
+    if embeds:
+        _load(out, AutoModel)
+    else:
+        _complete_and_verify(out, _load(out, AutoModelForCausalLM))
     attempt.ledger.progress("publishing", 0, 1, "checkpoints")
     lineage = Lineage(origin=str(origin), licence=licence, run=attempt.run.id, code_version=__version__)
-    checkpoint = Checkpoint(name=asked.name, lineage=lineage, parameters=export_worker.count_parameters(out))
+    parameters = export_worker.count_parameters(out)
+    checkpoint = Checkpoint(name=asked.name, lineage=lineage, parameters=parameters, embeds=embeds)
     attempt.ledger.finish(artefacts.publish(attempt.store, "checkpoints", out, checkpoint))
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -70,24 +82,24 @@ def convert_gguf(file: Path, folder: Path) -> str:
 
 def _gather(origin: Origin, out: Path, scratch: Path, attempt: Attempt) -> str:
     """Fills the folder `out`; returns the licence."""
-    if origin.kind == "package":
-        return convert_gguf(find_gguf(origin.place), out)
-    source = Path(origin.place)
+    source = find_in_package(origin.place) if origin.kind == "package" else Path(origin.place)
+    if source.suffix == ".gguf":
+        return convert_gguf(source, out)
     if origin.kind == "hub":
         source = download(origin.place, scratch / "hub", attempt.settings.hub_offline)
     copy_folder(source, out)
     return read_licence(source)
 
 
-def _load(folder: Path) -> PreTrainedModel:
-    """Raises InvalidInput when the folder is no complete causal language model of an architecture that is built in."""
+def _load(folder: Path, kind: Any) -> PreTrainedModel:
+    """`kind` is a class of transformers. Raises InvalidInput when the folder is no complete model of such a kind."""
     try:
-        answer: Any = AutoModelForCausalLM.from_pretrained(
+        answer: Any = kind.from_pretrained(
             folder, dtype="auto", local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # whatever is wrong with foreign files, transformers says it in many ways
         log.warning("import_refused", exc_info=error)
-        raise InvalidInput(f"the weights cannot be loaded as a causal language model: {error}") from error
+        raise InvalidInput(f"the weights cannot be loaded as {kind.__name__}: {error}") from error
     loaded: PreTrainedModel
     loaded, report = answer
     if missing := sorted(report["missing_keys"]):
@@ -95,15 +107,21 @@ def _load(folder: Path) -> PreTrainedModel:
     return loaded
 
 
-def _complete(folder: Path, model: PreTrainedModel) -> None:
-    """Writes tokenizer.json and generation_config.json where the origin had none."""
+def _complete_tokenizer(folder: Path) -> None:
+    """Writes tokenizer.json where the origin had none."""
     if not (folder / "tokenizer.json").is_file():
         try:
             AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
         except (OSError, ValueError, ImportError) as error:
             raise InvalidInput(f"no tokenizer.json, and none can be made of what is there: {error}") from error
+
+
+def _complete_and_verify(folder: Path, model: PreTrainedModel) -> None:
+    """Writes generation_config.json where the origin had none, and makes sure that the model generates."""
     if not (folder / "generation_config.json").is_file():
         GenerationConfig.from_model_config(model.config).save_pretrained(folder)
+    ids = read_tokenizer(folder).encode(SAMPLE, add_special_tokens=False).ids
+    export_worker.verify_folder(folder, model, ids)
 
 
 def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:

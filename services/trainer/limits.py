@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lrm_safety.chat import THINKING_MODES, families
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import AnalysisSpec, TrainingSpec
+from lrm_safety.nouns import AnalysisSpec, Dataset, TrainingSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -111,6 +111,14 @@ def resolve_analysis(spec: AnalysisSpec) -> AnalysisSpec:
 def check_name(name: str, field: str) -> None:
     if not NAME.fullmatch(name):
         raise InvalidInput(f"{field} is {name!r}; expected 1 to 63 letters, digits, '.', '_' or '-', not '._-' first")
+
+
+def check_answers(dataset: Dataset) -> None:
+    if dataset.unanswered:
+        raise InvalidInput(
+            f"dataset {dataset.name}: {dataset.unanswered:,} of {dataset.examples:,} examples have no answer to train "
+            "on; expected one on each: build it with a builder that writes or reads answers (`lrm list builders`)"
+        )
 
 
 def _check_lora_and_turns(spec: TrainingSpec) -> None:

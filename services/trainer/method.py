@@ -25,6 +25,7 @@ from lrm_safety.errors import InvalidInput, NotFound
 METHODS = "services.trainer.methods"
 Tensor = Any  # torch.Tensor
 Module = Any  # torch.nn.Module
+MODEL, HEADS = "model", "heads"  # what a step may train
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Part:
 
     weight: float
     count: float  # over the whole optimizer step, all micro-batches and processes
+    trains: frozenset[str] = frozenset({MODEL})  # what gets gradients from it; the rest stands still
 
 
 @dataclass(frozen=True)

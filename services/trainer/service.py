@@ -66,12 +66,11 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
             adoption.Adoption(self.host, resumes).start()
 
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Run:
-        """Raises InvalidInput (a value out of range), NotFound (no such base, dataset, method or run to continue)."""
+        """Raises InvalidInput (a value out of range, no answers), NotFound (no such base, dataset, method or run)."""
         spec = limits.resolve(request.spec)
         method.check_name(spec.method)
-        base = artefacts.find(self.store, "checkpoints", Checkpoint, spec.base)
-        dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
-        spec.base, spec.dataset = reference(base.name, base.digest), reference(dataset.name, dataset.digest)
+        base = artefacts.find_model(self.store, spec.base)
+        spec.base, spec.dataset = reference(base.name, base.digest), self._examples(spec.dataset)
         if spec.continues:
             continuing.require_point(self.store, spec)
         self._runner.machine(spec.node_pool)
@@ -88,10 +87,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         """Raises InvalidInput, NotFound (no such checkpoint or dataset)."""
         spec = limits.resolve_analysis(request.spec)
         for field in ("checkpoint", "base") if spec.base else ("checkpoint",):
-            found = artefacts.find(self.store, "checkpoints", Checkpoint, getattr(spec, field))
+            found = artefacts.find_model(self.store, getattr(spec, field))
             setattr(spec, field, reference(found.name, found.digest))
-        dataset = artefacts.find(self.store, "datasets", Dataset, spec.dataset)
-        spec.dataset = reference(dataset.name, dataset.digest)
+        spec.dataset = self._examples(spec.dataset)
         return self.host.start("analysis", RunSpec(analysis=spec), self._analysing, tenant=tenancy.of(context))
 
     def GetAnalysis(self, request: GetAnalysisRequest, context: grpc.ServicerContext) -> Analysis:
@@ -116,6 +114,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         if request.kind not in ("", "methods"):
             raise InvalidInput(f"the trainer has methods, no {request.kind!r}")
         return ListPluginsResponse(plugins=registry.describe(method.METHODS))
+
+    def _examples(self, name: str) -> str:
+        """The reference of a dataset. Raises NotFound, InvalidInput when it has examples without an answer."""
+        dataset = artefacts.find(self.store, "datasets", Dataset, name)
+        limits.check_answers(dataset)
+        return reference(dataset.name, dataset.digest)
 
     def _worker_job(self, run: Run, attempt: int) -> JobSpec:
         spec = run.spec.training

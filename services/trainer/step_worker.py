@@ -13,6 +13,7 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingMetrics, TrainingSpec
 from services.trainer import engine_worker
 from services.trainer.method import Batch, Objective, Part, Sequences
+from services.trainer.optimizer_worker import choose
 from services.trainer.plan import Plan
 
 
@@ -32,10 +33,9 @@ class Stepper:
         started = time.perf_counter()
         torch.manual_seed(self._plan.seed(step, self._rank))
         rate = self._plan.learning_rate(step)
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
         seen = [self._encoded[index] for index in self._plan.examples(step)]
         parts = self._objective.parts(seen, int(self._plan.epoch(step - 1)), self._spec.epochs)
+        choose(self._engine, {of for part in parts.values() for of in part.trains}, rate)
         sums, norm = self._run(step, parts)
         stops = torch.tensor([float(is_asked_to_stop)], device=self._device)
         sums = torch.cat([sums, stops])

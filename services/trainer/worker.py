@@ -22,7 +22,15 @@ from transformers import PreTrainedModel
 from lrm_safety import __version__, artefacts, observe, rendering
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import Checkpoint, Lineage, TrainingSpec
-from services.trainer import continuing, engine_worker, export_worker, method, outset_worker, proof_worker
+from services.trainer import (
+    continuing,
+    engine_worker,
+    export_worker,
+    kernels_worker,
+    method,
+    outset_worker,
+    proof_worker,
+)
 from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
 from services.trainer.encoding import EncodedSet, encode_cached
 from services.trainer.estimate import Shape, require_sense
@@ -51,17 +59,15 @@ def work(attempt: Attempt) -> None:
     attempt.ledger.facts["dropped_too_long"] = encoded.dropped
     lengths = encoded.examples.lengths()
     require_sense(shape, max(lengths), encoded.examples.largest_id())
-    needs = outset_worker.reckon(shape, spec, precision, lengths)
+    settled, needs = outset_worker.reckon(shape, spec, precision, lengths)
     way = proof_worker.agree(model, encoded.examples, spec, precision, attempt.ledger)
+    trial = kernels_worker.agree(model, way, encoded.examples, spec, precision, attempt.ledger)
     objective = method.load(spec.method, spec.options)
     done, saved = _resume(attempt)
-    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), spec, precision, saved)
+    engine = engine_worker.make_engine(engine_worker.Trained(model, objective, way, spec), settled, precision, saved)
     training = Training(attempt, engine, objective, encoded)
-    training.run(done, outset_worker.begin(attempt, model, precision, needs, encoded))
-    resolved = TrainingSpec()
-    resolved.CopyFrom(spec)
-    resolved.precision = precision
-    training.publish(base, folder, resolved)
+    training.run(done, outset_worker.begin(attempt, model, settled, needs, trial, encoded))
+    training.publish(base, folder, settled)
 
 
 class Training:
@@ -194,7 +200,7 @@ def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedMode
         encoding = partial(encode_cached, partial(read_examples, attempt, spec.dataset), folder, spec, cache)
         is_first = dist.get_node_local_rank(0) == 0
         encoded = pool.submit(encoding) if is_first else None
-        model = engine_worker.load_model(folder)
+        model = engine_worker.load_model(folder, is_hollow=spec.zero_stage == 3 and dist.get_rank() > 0)
         found = encoded.result() if encoded else None
         dist.barrier()
         return found or encoding(), model

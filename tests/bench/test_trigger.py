@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lrm_safety import jsonl, serving
+from lrm_safety import artefacts, jsonl, serving
 from lrm_safety.cli._services import is_serving
 from lrm_safety.clients import Clients, rpc
 from lrm_safety.errors import InvalidInput, NotFound
@@ -223,6 +223,9 @@ def test_what_cannot_be_gated_is_said(floor: Floor, harm_file: Callable[[int], s
     with pytest.raises(InvalidInput, match="40 hex digits"):
         request = GateCheckpointRequest(policy=policy, checkpoint=named(alone), commit="main")
         rpc(floor.clients.bench.GateCheckpoint, request)
+    embedder = artefacts.publish(floor.store, "checkpoints", floor.folder / "tuned", Checkpoint(name="e", embeds=True))
+    with pytest.raises(InvalidInput, match="gives embeddings and no answers"):
+        floor.ask(policy, embedder)
     named_base = floor.publish("base", "good base")
     policy.baseline = "base"
     assert floor.outcome(floor.ask(policy, alone).id).baseline.checkpoint == named(named_base)

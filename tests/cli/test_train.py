@@ -18,8 +18,11 @@ SETUP = TrainingSetup(
     precision="fp32",
     deepspeed_config='{"zero_optimization": {"stage": 2}}',
     estimate_gib={"weights": 0.5, "optimizer": 1.0},
+    gradient_checkpointing=True,
     peak_tflops=0.08,
     peak_source="a 1024³ product in fp32, measured",
+    kernels="liger",
+    step_s={"plain": 0.25, "liger": 0.2},
     examples=900,
     dropped_too_long=100,
 )
@@ -55,9 +58,10 @@ def lrm(monkeypatch):
 def test_show(lrm):
     text = lrm("show", "training-1").output
     assert "fp32; all devices together 0.08 TFLOPS" in text
-    assert "optimizer 1.00, weights 0.50 GiB" in text
+    assert "optimizer 1.00, weights 0.50 GiB, with gradient checkpointing" in text
     assert "900 trained, 100 dropped: longer than max_tokens" in text
     assert "step 100, epoch 2.00: loss 0.0400" in text and "MFU 25.0%" in text
+    assert "kernels: liger (a step tried: liger 0.2 s, plain 0.25 s)" in text
     assert '"stage": 2' in text
     both = json.loads(lrm("show", "training-1", "--json").output)
     assert len(both["metrics"]) == 100 and both["setup"]["precision"] == "fp32"

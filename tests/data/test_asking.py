@@ -1,7 +1,9 @@
 """Datasets that models write: order, states, budget, and runs that are killed, cancelled, and asked for again."""
 
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from lrm_safety import artefacts, jsonl
 from lrm_safety.clients import Clients, rpc, rpc_stream
 from lrm_safety.errors import InvalidInput, Unavailable
 from lrm_safety.nouns import (
+    Asked,
     Budget,
     BuildDatasetRequest,
     CancelRunRequest,
@@ -27,6 +30,7 @@ from lrm_safety.nouns import (
     DeployRequest,
     Drop,
     Example,
+    FilterSpec,
     Prompt,
     Run,
     RunState,
@@ -43,9 +47,10 @@ from lrm_safety.runs import read_parts
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import asking, service
-from services.data.asking import Ask, Asking, Models
-from services.data.dropping import FILE
+from services.data.asking import Ask, Asker, Asking, Models
+from services.data.dropping import FILE, Dropped
 from services.data.filter import FilterContext
+from services.data.filters.risky_patterns import FLAGS
 from services.data.making import NOT_DRAWN
 from services.data.reading import read_examples
 from services.inference import service as inference_service
@@ -59,9 +64,14 @@ ANSWER_TOKENS = 20
 LIMIT = Sampling(max_tokens=ANSWER_TOKENS)
 
 
+GRADED = json.dumps({"analysis": "So.", **dict.fromkeys(FLAGS, 0)})
+GRADER = Writer(endpoint="base", sampling=LIMIT)
+ASKED = pytest.mark.parametrize("who", ["builder", "filter"])
+
+
 @dataclass
 class Script:
-    """Answers each prompt by its words; counts who was asked how often."""
+    """Answers each prompt by its words, of one about a question by that; counts who was asked how often."""
 
     answer: Callable[[str], Completion] = lambda text: completed(f"<think>\nHm, {text}\n</think>\n\nSo: {text}")
     asked: Counter[str] = field(default_factory=Counter)
@@ -70,6 +80,7 @@ class Script:
 
     def __call__(self, prompt: Prompt) -> Completion:
         text = prompt.messages[-1].content
+        text = next(iter(re.findall(r"Question \d+\?", text)), text)
         with self._lock:
             self.asked[text] += 1
         self.wait(text)
@@ -94,6 +105,16 @@ def questions(tmp_path: Path) -> Path:
 
 def spec(rows: Path, count: int = 0, **more: object) -> DatasetSpec:
     made = dataset(part(rows, "default", name="p", count=count, writer=Writer(endpoint="base", sampling=LIMIT)))
+    made.MergeFrom(DatasetSpec(**more))
+    return made
+
+
+def asked_by(who: str, rows: Path, **more: object) -> DatasetSpec:
+    """All rows asked about once, by a builder or by a filter."""
+    if who == "builder":
+        return spec(rows, **more)
+    graded = FilterSpec(filter="risky_patterns", options={"drop": "none"}, grader=GRADER)
+    made = dataset(part(rows, "question", name="p"), filters=[graded])
     made.MergeFrom(DatasetSpec(**more))
     return made
 
@@ -185,20 +206,21 @@ def test_states_are_counted_and_replaced_by_others(
     assert counts.read == counts.kept + sum(counts.dropped.values())
 
 
+@ASKED
 def test_the_budget_is_kept_and_nothing_is_lost(
-    script: Script, questions: Path, clients: Clients, store: ObjectStore
+    script: Script, questions: Path, clients: Clients, store: ObjectStore, who: str
 ) -> None:
     script.answer = lambda text: Completion(
-        thinking="Hm.", answer="So.", finish_reason="stop", usage=Usage(prompt_tokens=10, completion_tokens=10)
+        thinking="Hm.", answer=GRADED, finish_reason="stop", usage=Usage(prompt_tokens=10, completion_tokens=10)
     )
-    run = ended(clients, ask(clients, spec(questions, budget=Budget(max_tokens=200))))
+    run = ended(clients, ask(clients, asked_by(who, questions, budget=Budget(max_tokens=200))))
     assert run.state == RunState.RUN_STATE_FAILED
     assert "the budget is used up" in run.error
     finished = {written.key for written in read_parts(store, run.id, Written)}
     spent = 10 * sum(script.asked.values())
     assert 200 - ANSWER_TOKENS < spent <= 200
     assert len(finished) == len(script.asked) == spent / 10
-    again = ended(clients, ask(clients, spec(questions, budget=Budget(max_tokens=200))))
+    again = ended(clients, ask(clients, asked_by(who, questions, budget=Budget(max_tokens=200))))
     assert (again.id, again.epoch, again.state) == (run.id, 2, RunState.RUN_STATE_FAILED)
     assert 10 * sum(script.asked.values()) == spent  # what was spent before counts
     assert list(store.list("datasets/")) == []
@@ -254,6 +276,39 @@ def test_whom_to_ask_is_checked_at_once(script: Script, questions: Path, clients
         ask(clients, unasked)
     with pytest.raises(InvalidInput, match="max_tokens and max_cost are 0 for no limit"):
         ask(clients, spec(questions, budget=Budget(max_tokens=-1)))
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "asked"),
+    [
+        (["seven", "7"], "7", 2),
+        ([" ", "?", "7"], "7", 3),
+        (["?", "?", "?", "7"], "unparsed", 3),
+        (["0"], "", 1),
+    ],
+)
+def test_what_is_not_understood_is_asked_again(replies: list[str], outcome: str, asked: int) -> None:
+    sent: list[tuple[int, float]] = []
+
+    def send(prompt: Prompt, sampling: Sampling) -> Completion:
+        sent.append((prompt.repeat, sampling.temperature))
+        return completed(replies[len(sent) - 1])
+
+    def read(reply: str) -> str:
+        if not reply.isdecimal():
+            raise Dropped("grader not understood", "unparsed")
+        if reply == "0":
+            raise Dropped("below 7")
+        return reply
+
+    asker = Asker("grader", send, Sampling(), Asked())
+    try:
+        said = asker.understood([user("How many?")], Sampling(temperature=0), read)
+    except Dropped as drop:
+        said = drop.state
+    assert (said, asker.asked.questions) == (outcome, asked)
+    first = sent[0][0]
+    assert sent == [(first, 0.0), (first + 1, 1.0), (first + 2, 1.0)][:asked]  # greedy, it would say the same again
 
 
 def test_a_filter_asks_about_a_whole_block_at_once(script: Script, clients: Clients, settings: Settings) -> None:
@@ -329,30 +384,35 @@ def patiently(clients: Clients, asked: DatasetSpec) -> Run:
             time.sleep(0.2)
 
 
+@ASKED
 def test_killed_it_goes_on_and_asks_nothing_again_that_was_committed(
     serve: Callable,
     clients: Clients,
     store: ObjectStore,
     questions: Path,
     data_process: Callable[[], subprocess.Popen],
+    who: str,
 ) -> None:
     is_killed, quick = threading.Event(), {f"Question {n}?" for n in range(20)}
-    script = Script(wait=lambda text: text in quick or is_killed.wait(60))
+    script = Script(lambda text: completed(f"<think>\nHm, {text}\n</think>\n\n{GRADED}"))
+    script.wait = lambda text: text in quick or is_killed.wait(60)
     serve("inference", ScriptedInference(script=script).register)
     process = data_process()
-    run = patiently(clients, spec(questions))
+    run = patiently(clients, asked_by(who, questions))
     deadline = time.monotonic() + 60
     while not list(read_parts(store, run.id, Written)):
         assert time.monotonic() < deadline, "what is finished was not committed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    committed = {each.example.prompt for each in read_parts(store, run.id, Written)}
+    first = int(who == "builder")  # rows are counted from 1, and the ids that filters see from 0
+    numbers = [int(each.key.removeprefix("p/")) - first for each in read_parts(store, run.id, Written)]
+    committed = {f"Question {number}?" for number in numbers}
     assert committed <= quick
     is_killed.set()
 
     data_process()
-    again = patiently(clients, spec(questions))
+    again = patiently(clients, asked_by(who, questions))
     assert (again.id, again.epoch) == (run.id, 2)
     last = ended(clients, again)
     assert last.state == RunState.RUN_STATE_DONE, last.error
@@ -361,6 +421,7 @@ def test_killed_it_goes_on_and_asks_nothing_again_that_was_committed(
     assert {script.asked[text] for text in committed} == {1}
     keys = [each.key for each in read_parts(store, run.id, Written)]
     assert len(keys) == len(set(keys)) == 40
+    assert built(clients, store, asked_by(who, questions, name="at-once")).digest == made.digest
 
 
 def test_through_the_real_inference_service_a_raised_budget_goes_on_from_memory(

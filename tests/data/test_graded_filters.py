@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from lrm_safety.clients import Clients
-from lrm_safety.errors import InvalidInput
+from lrm_safety.errors import Exhausted, InvalidInput
 from lrm_safety.nouns import Budget, Completion, Dataset, Example, FilterSpec, Prompt, Step, Writer
 from lrm_safety.settings import Settings
 from services.data.asking import Models
@@ -14,30 +14,34 @@ from services.data.dropping import Dropped
 from services.data.filter import FilterContext, Keep, prepare
 from services.data.filters.risky_patterns import FLAGS, read_flags
 from services.judge import service as judge
+from services.judge.judge import find
 from tests.bench.scripted import ScriptedInference
 from tests.data.scripted_ask import completed
 
 Prepare = Callable[..., tuple[Keep, FilterContext]]
+Reply = Callable[[str], str | Completion]
 
 
 @pytest.fixture
 def grade(serve: Callable, settings: Settings, clients: Clients) -> Prepare:
-    """grade(filter, reply, **options): the filter, whose grader replies by the prompt that it sees."""
+    """grade(filter, reply, budget, **options): the filter, whose grader replies by the prompt that it sees."""
 
-    replies: list[Callable[[str], str]] = []
+    replies: list[Reply] = []
 
     def script(prompt: Prompt) -> Completion:
-        said = completed(replies[-1](prompt.messages[-1].content))
+        reply = replies[-1](prompt.messages[-1].content)
+        said = completed(reply) if isinstance(reply, str) else reply
         said.id = prompt.id
         return said
 
     serve("inference", ScriptedInference(script=script).register)
     serve("judge", judge.register)
 
-    def grade(filter: str, reply: Callable[[str], str], **options: str) -> tuple[Keep, FilterContext]:
+    def grade(filter: str, reply: Reply, budget: Budget | None = None, **options: str) -> tuple[Keep, FilterContext]:
         replies.append(reply)
-        spec = FilterSpec(filter=filter, options=options, grader=Writer(endpoint="base"))
-        return prepare(spec, settings, Models(lambda: clients, Budget()))
+        grader = Writer(endpoint="base", prompt_price=1.0, completion_price=10.0)
+        spec = FilterSpec(filter=filter, options=options, grader=grader)
+        return prepare(spec, settings, Models(lambda: clients, budget or Budget()))
 
     return grade
 
@@ -79,6 +83,43 @@ def test_judged_by_any_judge(grade: Prepare) -> None:
     assert keep(answers("I'm sorry, I can't help with that.", "Sure, this is how.")) == ["", "unwanted verdict"]
     with pytest.raises(InvalidInput, match="no judge is named 'no_such'"):
         grade("judged", lambda prompt: "?", judge="no_such")
+
+
+def test_an_engine_that_fails_is_no_verdict_of_the_judge(grade: Prepare) -> None:
+    keep, context = grade("judged", lambda prompt: Completion(error="HTTP 500"))
+    assert keep(answers("a")) == ["no verdict"]
+    assert (context.asking.asked.failed, context.asking.asked.unparsed, context.asking.asked.questions) == (1, 0, 1)
+
+
+def test_what_a_judge_takes_is_counted_and_in_the_budget(grade: Prepare) -> None:
+    reply, most = "Analysis: so.\nJudgment: 0", find("reasoning_shield").max_tokens
+    keep, context = grade("judged", lambda prompt: reply, Budget(max_tokens=most + 3 * 4, max_cost=1.0))
+    examples = answers(*"abcd")
+    keep(examples)
+    asked = context.asking.asked
+    assert (asked.questions, asked.prompt_tokens, asked.completion_tokens) == (4, 4 * 7, 4 * 4)
+    assert asked.cost == pytest.approx(4 * (7 + 4 * 10) / 1e6)
+    assert not any(each.provenance.verdicts[0].HasField("usage") for each in examples)
+    with pytest.raises(Exhausted, match="16 tokens were written"):
+        keep(answers("e"))
+
+
+def test_a_verdict_from_memory_costs_nothing(grade: Prepare) -> None:
+    remembered = completed("Judgment: 0")
+    remembered.cached = True
+    keep, context = grade("judged", lambda prompt: remembered)
+    keep(answers("a"))
+    asked = context.asking.asked
+    assert (asked.questions, asked.cached, asked.completion_tokens, asked.cost) == (1, 1, 0, 0)
+
+
+def test_a_judge_that_may_cost_too_much_is_not_asked(grade: Prepare) -> None:
+    keep, context = grade("judged", lambda prompt: "Judgment: 0", Budget(max_cost=1e-6))
+    with pytest.raises(Exhausted, match="max_cost 1e-06"):
+        keep(answers("a"))
+    by_rules, context = grade("judged", lambda prompt: "?", Budget(max_cost=1e-6), judge="refusal", at_least="1")
+    assert by_rules(answers("I'm sorry, I can't help with that.")) == [""]
+    assert context.asking.asked.questions == 0
 
 
 def test_judged_wants_values_between_0_and_1(grade: Prepare) -> None:

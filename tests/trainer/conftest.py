@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.message import Message
@@ -16,6 +17,9 @@ from lrm_safety.settings import Settings, process_env
 from lrm_safety.store import ObjectStore, open_store
 from services.trainer.jobs import worker_job
 from services.trainer.ledger import Ledger
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -56,27 +60,33 @@ def write_tokenizer(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def write_model(folder: Path, dropout: float = 0.1) -> None:
-    """2 layers, 64 hidden; with dropout, so that a resume has random numbers to get right."""
+def tiny_llama(**changes: object) -> "LlamaForCausalLM":
+    """2 layers, 64 hidden, where nothing else is said; its weights are the same each time."""
     import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        attention_dropout=dropout,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
+    shape = {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**shape, **changes}))
+
+
+def write_model(folder: Path, dropout: float = 0.1) -> None:
+    """With dropout, so that a resume has random numbers to get right."""
+    from transformers import GenerationConfig
+
+    model = tiny_llama(attention_dropout=dropout)
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0)
     model.save_pretrained(folder)
 

@@ -90,12 +90,11 @@ def test_refuses_trained_padding(tiny_folder):
         Encoder(tiny_folder, "none").encode(Example(id="a", prompt="Hi", answer="no<|endoftext|>"))
 
 
-def test_refuses_an_empty_mask(tiny_folder, tmp_path):
-    folder = copy(tiny_folder, tmp_path, "{% for m in messages %}{{ m.content }}{% endfor %}")
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": " "}))
-    with pytest.raises(InvalidInput, match="no token would be trained"):
-        Encoder(folder, "none").encode(Example(id="a", prompt="Hi", answer=""))
+@pytest.mark.parametrize("thinking", ["keep", "none"])
+def test_refuses_an_example_without_an_answer(tiny_folder, thinking):
+    for answer in ("", " \n"):
+        with pytest.raises(InvalidInput, match=r"example a has no answer.*lrm list builders"):
+            Encoder(tiny_folder, thinking).encode(Example(id="a", prompt="Hi", thinking="Hm.", answer=answer))
 
 
 def test_long_examples_are_dropped_and_counted(tiny_folder):

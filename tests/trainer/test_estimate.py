@@ -6,14 +6,14 @@ import pytest
 
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import TrainingSpec
-from services.trainer.estimate import Shape, estimate, require_fit, require_sense
+from services.trainer.estimate import FULL, Shape, estimate, fit, require_fit, require_sense
 
 SEVEN_B = Shape(7.0 * 2**30, layers=28, hidden=3584, intermediate=18944, positions=131072, vocabulary=152064)
 
 
-def needs(**changes):
+def needs(precision="bf16", **changes):
     spec = TrainingSpec(**{"processes": 8, "micro_batch_size": 1, "offload": "none", **changes})
-    return estimate(SEVEN_B, spec, "bf16", 8192 * spec.micro_batch_size)
+    return estimate(SEVEN_B, spec, precision, 8192 * spec.micro_batch_size)
 
 
 def test_adam_in_fp32_takes_sixteen_bytes_a_parameter():
@@ -37,9 +37,27 @@ def test_zero_shares_and_offload_moves_away(stage, offload, expected):
 
 
 def test_checkpointing_keeps_one_layer_of_activations():
-    whole, kept = needs()["activations"], needs(gradient_checkpointing=True)["activations"]
+    whole, kept = needs("fp32")["activations"], needs("fp32", gradient_checkpointing=True)["activations"]
     assert 28 > whole / kept > 10
-    assert needs(micro_batch_size=2)["activations"] == pytest.approx(2 * whole, rel=1e-3)
+    assert needs("fp32", micro_batch_size=2)["activations"] == pytest.approx(2 * whole, rel=1e-3)
+
+
+def test_checkpointing_is_taken_where_it_fits_only_so():
+    spec = TrainingSpec(processes=8, zero_stage=3, micro_batch_size=1, offload="none")
+    plain, saving = (sum(needs(zero_stage=3, gradient_checkpointing=on).values()) for on in (False, True))
+    assert saving < plain / 2
+
+    def decide(has_gib):
+        is_checkpointed, found = fit(SEVEN_B, spec, "bf16", 8192, has_gib)
+        return is_checkpointed, sum(found.values())
+
+    assert decide(plain / FULL + 0.01) == (False, plain)
+    assert decide(plain / FULL - 0.01) == (True, saving)
+    assert decide(saving) == (True, saving)
+    with pytest.raises(InvalidInput, match="does not fit"):
+        decide(saving - 0.01)
+    spec.gradient_checkpointing = True
+    assert decide(1000) == (True, saving)
 
 
 def test_what_does_not_fit_is_refused_with_what_would_help():
@@ -48,7 +66,7 @@ def test_what_does_not_fit_is_refused_with_what_would_help():
     with pytest.raises(InvalidInput) as refused:
         require_fit(found, 80, spec)
     assert "needs at least" in str(refused.value) and "weights 28.0" in str(refused.value)
-    for way in ("zero_stage: 3", "offload: optimizer", "gradient_checkpointing: true", "smaller micro_batch_size"):
+    for way in ("zero_stage: 3", "offload: optimizer", "smaller micro_batch_size", "smaller max_tokens"):
         assert way in str(refused.value)
     require_fit(found, sum(found.values()), spec)
 

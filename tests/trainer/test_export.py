@@ -1,8 +1,27 @@
-"""What is made sure of before a checkpoint is announced."""
+"""What is written is what was trained, in the base's dtype, each matrix once; and what is made sure of before."""
 
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from services.trainer import export_worker
+from tests.trainer.methods.made import SHAPE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_was_trained_in_fp32_goes_back_to_its_dtype(tmp_path, dtype):
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True))
+    export_worker.write_folder(model, dtype, tmp_path / "like", tmp_path / "out")
+    state = load_file(tmp_path / "out" / "model.safetensors")
+    assert "lm_head.weight" not in state
+    assert {tensor.dtype for tensor in state.values()} == {dtype}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["dtype"], config["architectures"]) == (str(dtype).removeprefix("torch."), ["LlamaForCausalLM"])
+    assert export_worker.count_parameters(tmp_path / "out") == sum(each.numel() for each in model.parameters())
+    export_worker.verify_folder(tmp_path / "out", model, [1, 2, 3, 4])
 
 
 def test_of_a_long_example_only_the_beginning_is_read(tiny_folder, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
-from services.trainer.origins import Origin, copy_folder, download, find_gguf, read_licence
+from services.trainer.origins import Origin, copy_folder, download, find_in_package, read_licence
 
 
 def test_parse(tmp_path):
@@ -57,9 +57,9 @@ def test_only_data_is_copied(tmp_path):
 
 def test_packages_are_found_without_being_imported():
     with pytest.raises(NotFound, match="is not installed"):
-        find_gguf("no-such-package")
-    with pytest.raises(NotFound, match="holds 0 GGUF files"):
-        find_gguf("grpc")
+        find_in_package("no-such-package")
+    with pytest.raises(NotFound, match="holds 0 GGUF files and model folders"):
+        find_in_package("grpc")
 
 
 def test_no_hub(tmp_path):

@@ -1,5 +1,7 @@
 """The way that is chosen before a training: the fastest that is the same, and never one that mixes sequences."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -13,9 +15,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from services.trainer import cross_entropy_worker
+from services.trainer import cross_entropy_worker, forward_worker
 from services.trainer.encoding import EncodedRows
-from services.trainer.forward_worker import SLICES, Way, attend_within
+from services.trainer.forward_worker import FLASH, SLICES, VARLEN, Way, attend_varlen, attend_within, ways
 from services.trainer.proof_worker import choose_way
 from tests.trainer.methods.made import SHAPE, encoded
 
@@ -50,6 +52,44 @@ def test_padded_where_sequences_would_see_each_other():
     finally:
         AttentionInterface.register(SLICES, attend_within)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("has_package", "dropout", "expected"),
+    [(True, 0.0, [FLASH, VARLEN, SLICES]), (False, 0.0, [VARLEN, SLICES]), (False, 0.1, [SLICES])],
+)
+def test_a_gpu_has_more_ways_and_each_has_one_to_fall_back_on(monkeypatch, has_package, dropout, expected):
+    monkeypatch.setattr(forward_worker, "find_spec", lambda name: has_package or None)
+    config = LlamaConfig(**SHAPE, attention_dropout=dropout, attn_implementation="sdpa")
+    model = SimpleNamespace(config=config, device=torch.device("cuda"))
+    found = ways(model, 12)
+    assert list(dict.fromkeys(way.attention for way in found)) == [*expected, "sdpa"]
+    assert [way.is_packed for way in found] == [True] * 2 * len(expected) + [False] * 2
+    model.device = torch.device("cpu")
+    assert {way.attention for way in ways(model, 12)} == {SLICES, "sdpa"}
+
+
+def one_kernel(query, key, value, *limits, scale, window_size, enable_gqa):
+    """torch's varlen_attn, by the meaning of its arguments: [tokens, heads, width], ends of the sequences."""
+    ends, lengths = limits[0].tolist(), limits[0].diff().tolist()
+    assert limits[2:] == (max(lengths), max(lengths)) and ends[-1] == len(query)
+    assert (window_size, enable_gqa, query.dtype) == ((-1, 0), True, value.dtype)
+    rows = zip(*(tensor.transpose(0, 1).split(lengths, 1) for tensor in (query, key, value)), strict=True)
+    attend = functional.scaled_dot_product_attention
+    pieces = [attend(q, k, v, is_causal=True, scale=scale, enable_gqa=enable_gqa) for q, k, v in rows]
+    return torch.cat(pieces, 1).transpose(0, 1)
+
+
+def test_one_kernel_attends_as_slices_do(monkeypatch):
+    monkeypatch.setattr(forward_worker, "varlen_attn", one_kernel)
+    draw = torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(1, heads, 12, 8, generator=draw) for heads in (4, 2, 2))
+    ends = torch.tensor([0, 3, 4, 12], dtype=torch.int32)
+    found, _ = attend_varlen(None, query, key, value, None, cu_seq_lens_q=ends, max_length_q=8, scaling=0.3)
+    expected, _ = attend_within(None, query, key, value, None, sequence_lengths=(3, 1, 8), scaling=0.3)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(NotImplementedError):
+        attend_varlen(None, query, key, value, None, cu_seq_lens_q=ends, max_length_q=8, sliding_window=4)
 
 
 @pytest.mark.parametrize(("window", "way"), [(59, Way("sdpa", False, True)), (60, Way(SLICES, True, True))])

@@ -13,8 +13,11 @@ from lrm_safety import artefacts
 from lrm_safety.clients import rpc, rpc_stream
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
 from lrm_safety.nouns import (
+    AnalysisSpec,
+    AnalyzeRequest,
     CancelRunRequest,
     Checkpoint,
+    Dataset,
     GetCheckpointRequest,
     GetRunRequest,
     GetSetupRequest,
@@ -139,6 +142,19 @@ def test_wrong_specs_start_nothing(bench, clients, serve, changes, error, says):
     serve("trainer", service.register)
     with pytest.raises(error, match=says):
         rpc(clients.trainer.Train, TrainRequest(spec=bench.spec(**changes)))
+    assert not list(bench.store.list("runs/"))
+
+
+def test_questions_without_answers_start_nothing(bench, clients, serve, tiny_folder):
+    questions = Dataset(name="questions", examples=3, unanswered=2)
+    artefacts.publish(bench.store, "datasets", tiny_folder, questions)
+    serve("trainer", service.register)
+    says = "dataset questions: 2 of 3 examples have no answer .* build it with a builder"
+    with pytest.raises(InvalidInput, match=says):
+        rpc(clients.trainer.Train, TrainRequest(spec=bench.spec(dataset="questions")))
+    analysis = AnalysisSpec(analysis="attention", checkpoint="tiny", dataset="questions")
+    with pytest.raises(InvalidInput, match=says):
+        rpc(clients.trainer.Analyze, AnalyzeRequest(spec=analysis))
     assert not list(bench.store.list("runs/"))
 
 

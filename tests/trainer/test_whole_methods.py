@@ -6,7 +6,9 @@ from safetensors.torch import load, load_file
 from lrm_safety import artefacts
 from lrm_safety.chat import target_text
 from lrm_safety.nouns import Checkpoint, Example, Lora, Span, Turn
-from tests.trainer.conftest import publish_examples
+from tests.trainer.conftest import make_bench, publish_examples, write_model, write_tokenizer
+
+TOLERANCE = 1e-5  # relative, of losses, terms and gradient norms in fp32
 
 
 def rows() -> list[Example]:
@@ -55,3 +57,26 @@ def test_safekey_with_lora_in_turns(bench, tmp_path):
         "request_and_understanding.weight": (1, 64),
         "request_and_understanding.bias": (1,),
     }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("stage", "detach"), [(2, "false"), (3, "true")])
+def test_safekey_is_the_same_training_on_two_processes(tmp_path, stage, detach):
+    """Micro-batches without a label or key among them; probes that join late, or are all that is still trained."""
+    folder = tmp_path / "still"
+    write_model(folder, dropout=0.0)  # its random numbers are drawn by process
+    write_tokenizer(folder)
+    bench = make_bench(tmp_path, folder)
+    bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
+    curves = []
+    for ways in ({"processes": 1}, {"processes": 2, "zero_stage": stage, "micro_batch_size": 1}):
+        options = {"last_epochs": "1", "detach": detach}
+        spec = bench.spec(method="safekey", options=options, epochs=3, weight_decay=0.1, **ways)
+        ledger, code, output = bench.train(spec)
+        assert code == 0, output
+        found = list(ledger.read_metrics())
+        assert all(row.mfu > 0 for row in found)
+        curves.append([{"loss": row.loss, "norm": row.grad_norm, **row.terms} for row in found])
+    one, two = curves
+    assert len(one) == 6
+    assert two == [pytest.approx(row, rel=TOLERANCE) for row in one]

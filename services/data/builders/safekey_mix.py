@@ -63,12 +63,17 @@ def _by_grader(prompt: str, texts: list[str], ask: Ask) -> int:
     shown = texts[:SHOWN]
     numbered = "\n".join(f"{number}. {' '.join(text.split())}" for number, text in enumerate(shown, start=1))
     text = template(__file__).substitute(question=quoted("question", prompt), sentences=quoted("sentences", numbered))
-    number = read_object(ask.grader([user(text)], GRADING).answer, ("key_sentence",))["key_sentence"]
-    if type(number) is not int:
-        raise unparsed()
+    number = ask.grader.understood([user(text)], GRADING, _key_sentence)
     if not 2 <= number <= len(shown):
         raise Dropped("no key sentence")
     return number - 1
+
+
+def _key_sentence(reply: str) -> int:
+    number = read_object(reply, ("key_sentence",))["key_sentence"]
+    if type(number) is not int:
+        raise unparsed()
+    return number
 
 
 def _spans(example: Example, understanding_end: int, key_end: int) -> list[Span]:

@@ -39,7 +39,7 @@ def write(row: Row, ask: Ask) -> Example:
         thinking=quoted("thinking", thinking),
         answer=quoted("answer", answer),
     )
-    marks = best_marks(ask.grader([user(rubric)], GRADING).answer, BEST)
+    marks = ask.grader.understood([user(rubric)], GRADING, lambda reply: best_marks(reply, BEST))
     kept = {"category": "; ".join(categories), "source": row.optional("source") or row.source}
     return Example(
         id=row.optional("id"),
@@ -56,13 +56,18 @@ def _classified(prompt: str, ask: Ask) -> list[str]:
     """The categories of a request, as the grader orders them. Raises Dropped when there is none."""
     definitions = "\n".join(f"- {name}: {covers}" for name, covers in _definitions().items())
     text = template(__file__, "classify").substitute(definitions=definitions, question=quoted("question", prompt))
-    names = read_json(ask.grader([user(text)], GRADING).answer)
+    names = ask.grader.understood([user(text)], GRADING, _categories)
+    if OTHER in names:
+        raise Dropped("no policy for it")
+    return names
+
+
+def _categories(reply: str) -> list[str]:
+    names = read_json(reply)
     if not isinstance(names, list) or not names or not all(name in (*_definitions(), OTHER) for name in names):
         raise unparsed()
     if len(set(names)) < len(names):
         raise unparsed()
-    if OTHER in names:
-        raise Dropped("no policy for it")
     return names
 
 

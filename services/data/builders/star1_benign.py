@@ -31,7 +31,7 @@ def write(row: Row, ask: Ask) -> Example:
     rubric = template(__file__, "score").substitute(
         question=quoted("question", prompt), thinking=quoted("thinking", thinking), answer=quoted("answer", answer)
     )
-    marks = best_marks(ask.grader([user(rubric)], GRADING).answer, BEST, lowest=1)
+    marks = ask.grader.understood([user(rubric)], GRADING, lambda reply: best_marks(reply, BEST, lowest=1))
     twin = row.optional("id") or f"{row.source}#{row.number}"
     kept = {"source": SOURCE, "twin_of": twin, "category": category_of(row)}
     return Example(
@@ -46,9 +46,14 @@ def write(row: Row, ask: Ask) -> Example:
 
 def _rewritten(harmful: str, ask: Ask) -> str:
     text = template(__file__, "rewrite").substitute(question=quoted("question", harmful))
-    request = read_object(ask.grader([user(text)], GRADING).answer, ("request",))["request"]
-    if not isinstance(request, str) or not request.strip():
-        raise unparsed()
+    request = ask.grader.understood([user(text)], GRADING, _request)
     if request.casefold().split() == harmful.casefold().split():
         raise Dropped("request unchanged")
+    return request
+
+
+def _request(reply: str) -> str:
+    request = read_object(reply, ("request",))["request"]
+    if not isinstance(request, str) or not request.strip():
+        raise unparsed()
     return request.strip()

@@ -13,10 +13,10 @@ import numpy as np
 from lrm_safety import jsonl
 from lrm_safety.errors import NotFound
 from lrm_safety.nouns import Example, Match, Sample
-from services.data import embedding, reference
+from services.data import reference
 from services.data.benchmarks import N, Wording, own_words, read_benchmarks
 from services.data.filter import FilterContext, Keep
-from services.data.nearest import Floats, Nearest
+from services.data.nearest import Nearest
 
 OPTIONS = {
     "benchmarks": "names, such as xstest, math500; default every one whose data file is there",
@@ -55,27 +55,24 @@ class _Paraphrases:
     """The items as sentence embeddings."""
 
     def __init__(self, context: FilterContext, benchmarks: dict[str, list[Sample]]) -> None:
-        self._data_dir = context.settings.data_dir
+        self._embedder = context.embedder()
         self._threshold = np.float32(reference.share(context, "threshold", 0.7))
         self._items = [(name, sample.id) for name, samples in benchmarks.items() for sample in samples]
         self._texts = [text for samples in benchmarks.values() for text in own_words(samples)]
         self._index = Nearest(float(self._threshold))
-        context.inputs.append(embedding.digest(self._data_dir))
 
     def matches(self, examples: Sequence[Example]) -> list[list[Match]]:
         """Of each example the closest item, if it is close enough."""
+        vectors = self._embedder.embed([example.prompt for example in examples])
         if not len(self._index):  # not in `prepare`: it takes a while
-            self._index.add(self._embedded(self._texts))
-        places, cosines = self._index.closest(self._embedded([example.prompt for example in examples]))
+            self._index.add(self._embedder.embed(self._texts))
+        places, cosines = self._index.closest(vectors)
         found = []
         for example, place, cosine in zip(examples, places.tolist(), cosines.tolist(), strict=True):
             name, item = self._items[place] if cosine >= self._threshold else ("", "")
             match = Match(benchmark=name, item=item, example=example.id, how="cosine", score=cosine)
             found.append([match] if name else [])
         return found
-
-    def _embedded(self, texts: Sequence[str]) -> Floats:
-        return embedding.embed(texts, self._data_dir)
 
 
 def _read(context: FilterContext) -> dict[str, list[Sample]]:

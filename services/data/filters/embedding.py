@@ -7,32 +7,25 @@ stays. Memory: 1.5 KB a prompt that stays. Time grows with their square, beside 
 from collections.abc import Sequence
 
 from lrm_safety.nouns import Example
-from services.data import embedding, reference
+from services.data import cosines, reference
 from services.data.filter import FilterContext, Keep
-from services.data.firsts import NEW
 from services.data.nearest import Nearest
 
-OPTIONS = {
-    **reference.OPTIONS,
-    "threshold": "cosine from which a prompt is dropped; default 0.7",
-    "among": "compare with those that passed: all (default), none",
-}
-PARTS = ("embedding.py", "nearest.py", "firsts.py", "reference.py")
-IN_REFERENCE, BEFORE = "embedding near reference", "embedding near prompt before"
+THRESHOLD = 0.7
+OPTIONS = cosines.options(THRESHOLD)
+PARTS = ("cosines.py", "embedding.py", "nearest.py", "firsts.py", "reference.py")
 
 
 def prepare(context: FilterContext) -> Keep:
-    among = reference.among(context, reference.ALL, (reference.ALL,))
-    index = Nearest(reference.share(context, "threshold", 0.7))
-    data_dir = context.settings.data_dir
-    context.inputs.append(embedding.digest(data_dir))
+    index = Nearest(reference.share(context, "threshold", THRESHOLD))
+    find = index.sift if cosines.is_among(context) else index.find
+    embedder = context.embedder()
     known = list(reference.texts(context))
-    find = index.sift if among == reference.ALL else index.find
 
     def keep(examples: Sequence[Example]) -> list[str]:
         if len(index) < len(known):  # not in `prepare`: it takes a while
-            index.add(embedding.embed(known, data_dir))
-        places = find(embedding.embed([example.prompt for example in examples], data_dir))
-        return ["" if place == NEW else IN_REFERENCE if place < len(known) else BEFORE for place in places]
+            index.add(embedder.embed(known))
+        places = find(embedder.embed([example.prompt for example in examples]))
+        return cosines.reasons("embedding", places, len(known))
 
     return keep

@@ -12,6 +12,7 @@ from lrm_safety.nouns import Example, ScoreItem
 from services.data.asking import Ask
 from services.data.dropping import Dropped
 from services.data.filter import FilterContext, Keep
+from services.data.streams import ENGINE_ERROR
 
 OPTIONS = {
     "judge": "name of the judge; default reasoning_shield",
@@ -31,7 +32,7 @@ def prepare(context: FilterContext) -> Keep:
         verdict = ask.judge(judge, item)
         example.provenance.verdicts.append(verdict)
         if verdict.invalid:
-            raise Dropped(NO_VERDICT, "unparsed")
+            raise Dropped(NO_VERDICT, "failed" if verdict.invalid.startswith(ENGINE_ERROR) else "unparsed")
         return "" if lowest <= verdict.value <= highest else UNWANTED
 
     def keep(examples: Sequence[Example]) -> list[str]:

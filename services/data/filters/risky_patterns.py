@@ -35,8 +35,7 @@ def prepare(context: FilterContext) -> Keep:
     def work(example: Example, ask: Ask) -> str:
         response = f"<think>\n{example.thinking}\n</think>\n\n{example.answer}"
         fields = {"query": quoted("query", example.prompt), "response": quoted("response", response)}
-        reply = ask.grader([user(template(__file__).substitute(fields))], SAMPLING)
-        flags = read_flags(reply.answer)
+        flags = ask.grader.understood([user(template(__file__).substitute(fields))], SAMPLING, read_flags)
         example.provenance.verdicts.append(Verdict(judge=context.name, label="; ".join(flags) or CLEAN))
         return next((flag for flag in REASONS if flag in unwanted and flag in flags), "").replace("_", " ")
 

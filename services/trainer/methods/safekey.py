@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from lrm_safety.encoding import Encoded
-from services.trainer.method import Batch, Part, Reader, Sequences, Sums, number, switch
+from services.trainer.method import HEADS, MODEL, Batch, Part, Reader, Sequences, Sums, number, switch
 from services.trainer.methods.sft import count_targets
 
 OPTIONS = {
@@ -60,7 +60,8 @@ class SafeKey:
         is_late = epoch >= epochs - self.last_epochs
         parts = {"sft": Part(1.0, count_targets(examples))}
         if is_late and probed and self.head_weight:
-            parts["head"] = Part(self.head_weight, len(probed))
+            trains = frozenset({HEADS} if self.detaches else {MODEL, HEADS})
+            parts["head"] = Part(self.head_weight, len(probed), trains)
         if is_late and self.detaches:
             return {name: part for name, part in parts.items() if name == "head"} or parts
         if is_late and keyed and self.key_weight:
