@@ -22,7 +22,8 @@ class Group:
 
 
 class Plan:
-    """A fresh shuffle each epoch, cut into steps of batch_size; the last step runs over into the next shuffle.
+    """A fresh shuffle each epoch, cut into steps of batch_size; the last step runs over into the next shuffle, where
+    published scripts leave its examples out.
 
     With turns (alternating stages, as in Lisa, 2405.18641) each part of the dataset has its own shuffle, and an epoch
     is as many examples as there are in all. Only inside a step are examples arranged by length, so that micro-batches
@@ -59,6 +60,10 @@ class Plan:
         first = place * self.spec.batch_size
         return [self._at(number, position) for position in range(first, first + self.spec.batch_size)]
 
+    def seed(self, step: int, rank: int) -> int:
+        """Of the random numbers that one process draws in a step; in torch's range."""
+        return (((self.spec.seed << 32) + step) * self.spec.processes + rank) % 2**63
+
     def epoch(self, step: int) -> float:
         """Epochs seen once this step is done."""
         return (step + 1) * self.spec.batch_size / len(self._lengths)
@@ -72,9 +77,9 @@ class Plan:
         return int(self.epoch(step)) > int(self.epoch(step - 1))
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to zero."""
+        """Linear warm-up from zero, then half a cosine down to zero: transformers' get_cosine_schedule_with_warmup."""
         if step < self.warmup:
-            return self.spec.learning_rate * (step + 1) / self.warmup
+            return self.spec.learning_rate * step / self.warmup
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -16,14 +17,20 @@ from services.trainer.method import Batch, Objective, Part, Sequences
 from services.trainer.optimizer_worker import choose
 from services.trainer.plan import Plan
 
+Prepared = tuple[list[Encoded], list[Batch]]  # what all processes see in a step, and this one's share
+
 
 class Stepper:
-    """Takes the steps of a plan: examples, order and random numbers of each depend on the seed and its number alone."""
+    """Takes the steps of a plan: examples, order and random numbers of each depend on the seed and its number alone.
+
+    While a step is computed a thread prepares what the next one reads.
+    """
 
     def __init__(self, engine: Any, objective: Objective, plan: Plan, examples: Sequence[Encoded]) -> None:
         self._engine, self._objective, self._plan, self._encoded = engine, objective, plan, examples
         self._spec: TrainingSpec = plan.spec
         self._rank, self._device = dist.get_rank(), engine_worker.device()
+        self._thread, self._coming = ThreadPoolExecutor(1), dict[int, Future[Prepared]]()
 
     def take(self, step: int, is_asked_to_stop: bool) -> tuple[TrainingMetrics, bool]:
         """(what it came to, whether any process was asked to stop): over batch_size examples of all processes.
@@ -31,12 +38,12 @@ class Stepper:
         Every term of the loss is a mean over all that the step counts. Raises InvalidInput when a number is not finite.
         """
         started = time.perf_counter()
-        torch.manual_seed(((self._spec.seed << 32) + step) * self._spec.processes + self._rank)
+        torch.manual_seed(self._plan.seed(step, self._rank))
         rate = self._plan.learning_rate(step)
-        seen = [self._encoded[index] for index in self._plan.examples(step)]
-        parts = self._objective.parts(seen, int(self._plan.epoch(step - 1)), self._spec.epochs)
+        seen, batches = self._read(step)
+        parts = batches[0].parts
         choose(self._engine, {of for part in parts.values() for of in part.trains}, rate)
-        sums, norm = self._run(step, parts)
+        sums, norm = self._run(step, batches)
         stops = torch.tensor([float(is_asked_to_stop)], device=self._device)
         sums = torch.cat([sums, stops])
         dist.all_reduce(sums)
@@ -49,19 +56,30 @@ class Stepper:
         row.tokens_per_s = sum(len(example.ids) for example in seen) / (time.perf_counter() - started)
         return row, stops_asked > 0
 
-    def _run(self, step: int, parts: Mapping[str, Part]) -> tuple[torch.Tensor, float]:
-        """(this process's sums: the terms, then correct tokens; norm of the gradient). The weights have moved."""
-        sums, norm = torch.zeros(len(parts) + 1, device=self._device), 0.0
+    def _read(self, step: int) -> Prepared:
+        now = self._coming.pop(step, None) or self._thread.submit(self._prepare, step)
+        if step + 1 < self._plan.steps:
+            self._coming[step + 1] = self._thread.submit(self._prepare, step + 1)
+        return now.result()
+
+    def _prepare(self, step: int) -> Prepared:
+        seen = [self._encoded[index] for index in self._plan.examples(step)]
+        parts = self._objective.parts(seen, int(self._plan.epoch(step - 1)), self._spec.epochs)
         micros = self._plan.micros(step, self._rank, self._engine.module.way.is_packed)
-        for number, micro in enumerate(micros, start=1):
-            examples = [self._encoded[index] for index in micro]
-            objective, found = self._engine(make_batch(examples, parts, self._device))
+        chosen = [[self._encoded[index] for index in micro] for micro in micros]
+        return seen, [make_batch(examples, parts, self._device) for examples in chosen]
+
+    def _run(self, step: int, batches: Sequence[Batch]) -> tuple[torch.Tensor, float]:
+        """(this process's sums: the terms, then correct tokens; norm of the gradient). The weights have moved."""
+        sums, norm = torch.zeros(len(batches[0].parts) + 1, device=self._device), 0.0
+        for number, batch in enumerate(batches, start=1):
+            objective, found = self._engine(batch)
             sums += found
             self._require_finite(objective.item(), "loss", step)
             self._engine.backward(
-                objective * (len(micros) * self._spec.processes)
+                objective * (len(batches) * self._spec.processes)
             )  # the engine takes the mean of these
-            norm = self._advance(step, is_last=number == len(micros))
+            norm = self._advance(step, is_last=number == len(batches))
         return sums, norm
 
     def _advance(self, step: int, is_last: bool) -> float:

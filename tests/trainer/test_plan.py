@@ -68,6 +68,13 @@ def test_padded_micro_batches_pad_little():
         assert lengths in ([9, 8, 7, 7, 6], [5, 4, 3, 2, 1])
 
 
+def test_every_process_and_step_draws_numbers_of_its_own_with_the_largest_seed_too():
+    one = plan(seed=2**31 - 1, processes=8)
+    seeds = {one.seed(step, rank) for step in range(100) for rank in range(8)}
+    assert len(seeds) == 800 and max(seeds) < 2**63
+    assert plan(seed=5).seed(7, 0) == (5 << 32) + 7
+
+
 def test_resume_points():
     assert [step for step in range(5) if plan().saves_after(step)] == [2]  # epoch 1 ends inside step 2
     assert [step for step in range(5) if plan(save_every_steps=2).saves_after(step)] == [1, 3]
@@ -76,7 +83,7 @@ def test_resume_points():
 
 def test_learning_rate_warms_up_then_falls():
     rates = [plan(epochs=4, warmup_ratio=0.2).learning_rate(step) for step in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[:3] == [0.0, 0.5, 1.0]
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[2:]))
     assert rates[6] == pytest.approx(0.5)
     assert plan().learning_rate(0) == 1.0

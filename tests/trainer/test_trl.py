@@ -27,6 +27,7 @@ def test_the_loss_curve_is_trls(tmp_path):
         gradient_accumulation_steps=6,
         learning_rate=3e-3,
         lr_scheduler_type="cosine",
+        warmup_steps=2,
         adam_beta2=0.95,
         max_grad_norm=1.0,
         completion_only_loss=True,
@@ -47,7 +48,7 @@ def test_the_loss_curve_is_trls(tmp_path):
     expected = [entry["loss"] for entry in theirs.state.log_history if "loss" in entry]
     bench = make_bench(tmp_path, folder)
     ledger, code, output = bench.train(
-        bench.spec(epochs=STEPS, batch_size=24, warmup_ratio=0.0, adam_beta2=0.95, max_grad_norm=1.0)
+        bench.spec(epochs=STEPS, batch_size=24, warmup_ratio=0.2, adam_beta2=0.95, max_grad_norm=1.0)
     )
     assert code == 0, output
     assert '"packed": true' in output
