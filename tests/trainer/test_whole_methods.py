@@ -6,6 +6,7 @@ from safetensors.torch import load, load_file
 from lrm_safety import artefacts
 from lrm_safety.chat import target_text
 from lrm_safety.nouns import Checkpoint, Example, Lora, Span, Turn
+from services.trainer.attempt import EXIT_INVALID_INPUT
 from tests.trainer.conftest import make_bench, publish_examples, write_model, write_tokenizer
 
 TOLERANCE = 1e-5  # relative, of losses, terms and gradient norms in fp32
@@ -57,6 +58,14 @@ def test_safekey_with_lora_in_turns(bench, tmp_path):
         "request_and_understanding.weight": (1, 64),
         "request_and_understanding.bias": (1,),
     }
+
+
+@pytest.mark.slow
+def test_safekey_on_examples_without_spans_is_no_plain_sft(bench):
+    ledger, code, output = bench.train(bench.spec(method="safekey"))
+    assert code == EXIT_INVALID_INPUT, output
+    assert "head_weight is 0.2, and no example has a span" in str(ledger.read_error(1))
+    assert not list(ledger.read_metrics())
 
 
 @pytest.mark.long

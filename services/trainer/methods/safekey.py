@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from lrm_safety.encoding import Encoded
+from lrm_safety.errors import InvalidInput
 from services.trainer.method import HEADS, MODEL, Batch, Part, Reader, Sequences, Sums, number, switch
 from services.trainer.methods.sft import count_targets
 
@@ -53,6 +54,14 @@ class SafeKey:
         if not self.head_weight:
             return {}
         return {"understanding": nn.Linear(width, 1), "request_and_understanding": nn.Linear(width, 1)}
+
+    def require(self, examples: Sequence[Encoded]) -> None:
+        if not self.last_epochs:
+            return
+        if self.head_weight and not any(_is_probed(example) for example in examples):
+            raise _missing("head_weight", self.head_weight, "a span `understanding` and the tag `safety`")
+        if self.key_weight and not self.detaches and not any(_has_key(example) for example in examples):
+            raise _missing("key_weight", self.key_weight, "a span `key` behind the first token of its response")
 
     def parts(self, examples: Sequence[Encoded], epoch: int, epochs: float) -> dict[str, Part]:
         keyed = [example for example in examples if _has_key(example)]
@@ -131,6 +140,13 @@ def masked_key_sum(model: Reader, batch: Batch) -> torch.Tensor:
     )
     total: torch.Tensor = model.read(sequences, [torch.cat(masks).to(at.device)]).totals[0]
     return total
+
+
+def _missing(option: str, weight: float, what: str) -> InvalidInput:
+    return InvalidInput(
+        f"training.options.{option} is {weight:g}, and no example has {what}; expected some, as the builder "
+        f"safekey_mix writes them, with thinking: keep, or {option}: 0"
+    )
 
 
 def _starts(batch: Batch) -> list[tuple[int, Encoded]]:
