@@ -31,7 +31,7 @@ LABELS = {"unsafe": 1.0, "safe": 0.0}
 
 
 def make(options: Mapping[str, str]) -> "SafeKey":
-    return SafeKey(
+    one = SafeKey(
         head_weight=number(options, "head_weight", 0, 1000),
         key_weight=number(options, "key_weight", 0, 1000),
         theta=number(options, "theta", 0, 1),
@@ -39,6 +39,9 @@ def make(options: Mapping[str, str]) -> "SafeKey":
         masks_query=switch(options, "mask_query"),
         detaches=switch(options, "detach"),
     )
+    if one.detaches and not one.head_weight:
+        raise InvalidInput("training.options.detach trains the probes alone, and head_weight 0 leaves none; set one")
+    return one
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class SafeKey:
             trains = frozenset({HEADS} if self.detaches else {MODEL, HEADS})
             parts["head"] = Part(self.head_weight, len(probed), trains)
         if is_late and self.detaches:
-            return {name: part for name, part in parts.items() if name == "head"} or parts
+            if "head" in parts:
+                return {"head": parts["head"]}
+            return {"sft": Part(0.0, parts["sft"].count, frozenset())}  # read, and nothing trained
         if is_late and keyed and self.key_weight:
             parts["key"] = Part(self.key_weight, sum(_length(example.spans[KEY]) for example in keyed))
         return parts

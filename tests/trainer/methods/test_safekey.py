@@ -96,6 +96,13 @@ def test_a_detached_probe_leaves_the_model_alone():
     assert heads["understanding"].weight.grad.abs().sum() > 0
 
 
+def test_a_detached_step_without_labels_trains_nothing():
+    one = objective(detach="true")
+    assert one.parts(EXAMPLES[2:], 4, 5) == {"sft": method.Part(0.0, 4, frozenset())}
+    with pytest.raises(InvalidInput, match="head_weight 0 leaves none"):
+        objective(detach="true", head_weight="0")
+
+
 @pytest.mark.parametrize(
     ("examples", "options", "reason"),
     [
