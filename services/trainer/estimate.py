@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,31 @@ class Shape:
     intermediate: int
     positions: int  # the longest sequence it was made for; 0 = not said
     vocabulary: int
+    updated: int = 0  # of a layer's matrices, the sum of their two sides: LoRA's updates of rank 1
 
     @classmethod
     def read(cls, folder: Path, parameters: float) -> "Shape":
         """From config.json; parts that an architecture names differently count as nothing."""
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size")
-        return cls(parameters, *(int(config.get(name) or 0) for name in names))
+        return replace(cls(parameters, *(int(config.get(name) or 0) for name in names)), updated=_sides(config))
+
+    def trained(self, spec: TrainingSpec) -> float:
+        """Numbers that have gradients: of LoRA's updates where it is asked for."""
+        return spec.lora.rank * self.layers * self.updated if spec.HasField("lora") else self.parameters
 
 
 def estimate(shape: Shape, spec: TrainingSpec, precision: str, tokens: float) -> dict[str, float]:
     """GiB on a process's device, by what for. `tokens`: of the largest micro-batch.
 
-    Weights, gradients and Adam's moments are fp32; ZeRO shares them out and keeps a flat fp32 copy beside the weights.
-    Activations are what the layers keep for the backward pass, with the weights that are cast to bf16 for them.
+    Weights, gradients and Adam's moments are fp32; ZeRO shares them out and keeps a flat fp32 copy beside the weights
+    that are trained. Activations are what the layers keep for the backward pass, with the weights that are cast to bf16
+    for them.
     """
-    trained, share = shape.parameters, 1 / spec.processes
+    trained, share = shape.trained(spec), 1 / spec.processes
+    held = shape.parameters + (trained if spec.HasField("lora") else 0.0)
     is_offloaded = spec.offload != "none"
-    weights = 0.0 if spec.offload == "parameters" else trained * (share if spec.zero_stage == 3 else 1)
+    weights = 0.0 if spec.offload == "parameters" else held * (share if spec.zero_stage == 3 else 1)
     gradients = 0.0 if is_offloaded else trained * (share if spec.zero_stage >= 2 else 1)
     moments = 0.0 if is_offloaded else (3 * trained * share if spec.zero_stage else 2 * trained)
     needs = {
@@ -105,6 +112,18 @@ def require_sense(shape: Shape, longest: int, largest_id: int) -> None:
             f"the tokenizer writes token {largest_id} and the model has {shape.vocabulary}: they do not belong "
             "together; import weights and tokenizer of one model"
         )
+
+
+def _sides(config: Mapping[str, Any]) -> int:
+    """Of queries, keys, values, what they come to, and the three matrices behind: 0 where it is not said so."""
+    hidden, inside, heads = (
+        int(config.get(name) or 0) for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    if not heads:
+        return 0
+    width = int(config.get("head_dim") or hidden // heads)
+    pairs = int(config.get("num_key_value_heads") or heads)
+    return 2 * (hidden + heads * width) + 2 * (hidden + pairs * width) + 3 * (hidden + inside)
 
 
 def _activations(shape: Shape, precision: str, tokens: float, is_checkpointed: bool) -> float:

@@ -78,9 +78,7 @@ def resolve(spec: TrainingSpec) -> TrainingSpec:
     for field, span in RANGES.items():
         if not span.holds(getattr(done, field)):
             raise _refusal(field, getattr(done, field), span.allowed)
-    for switch in done.legacy:
-        if switch not in LEGACY:
-            raise _refusal("legacy", switch, f"some of {', '.join(LEGACY)}")
+    _check_legacy(done)
     if done.zero_stage < STAGE_FOR_OFFLOAD[done.offload]:
         allowed = f"{STAGE_FOR_OFFLOAD[done.offload]} or more with offload: {done.offload}"
         raise _refusal("zero_stage", done.zero_stage, allowed)
@@ -118,6 +116,17 @@ def check_answers(dataset: Dataset) -> None:
         raise InvalidInput(
             f"dataset {dataset.name}: {dataset.unanswered:,} of {dataset.examples:,} examples have no answer to train "
             "on; expected one on each: build it with a builder that writes or reads answers (`lrm list builders`)"
+        )
+
+
+def _check_legacy(spec: TrainingSpec) -> None:
+    for switch in spec.legacy:
+        if switch not in LEGACY:
+            raise _refusal("legacy", switch, f"some of {', '.join(LEGACY)}")
+    if spec.method == "safekey" and "whole_conversation_loss" in spec.legacy:
+        raise InvalidInput(
+            "training.legacy has whole_conversation_loss, which trains the request that method safekey hides from the "
+            "key sentence; leave out the switch, or set method: sft"
         )
 
 

@@ -88,6 +88,10 @@ class Objective(Protocol):
         """Modules trained beside the model, which reads hidden states of this width; not part of the checkpoint."""
         ...
 
+    def require(self, examples: Sequence[Encoded]) -> None:
+        """Raises InvalidInput when a training on these examples would not be the method's."""
+        ...
+
     def parts(self, examples: Sequence[Encoded], epoch: int, epochs: float) -> Mapping[str, Part]:
         """The terms of a step in this epoch (0-based). Counts above 0 only."""
         ...

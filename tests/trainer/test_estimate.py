@@ -1,12 +1,17 @@
 """Memory before the start: what ZeRO, offload and checkpointing do to each part, and the refusals."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lrm_safety.errors import InvalidInput
-from lrm_safety.nouns import TrainingSpec
+from lrm_safety.jobs.machine import Machine
+from lrm_safety.nouns import Lora, Run, RunSpec, TrainingSpec
+from services.trainer import lora_worker
 from services.trainer.estimate import FULL, Shape, estimate, fit, require_fit, require_sense
+from services.trainer.jobs import PROCESS_GIB, worker_job
+from tests.trainer.conftest import tiny_llama
 
 SEVEN_B = Shape(7.0 * 2**30, layers=28, hidden=3584, intermediate=18944, positions=131072, vocabulary=152064)
 
@@ -34,6 +39,29 @@ def test_adam_in_fp32_takes_sixteen_bytes_a_parameter():
 def test_zero_shares_and_offload_moves_away(stage, offload, expected):
     found = needs(zero_stage=stage, offload=offload)
     assert (found["weights"], found["gradients"], found["optimizer"]) == expected
+
+
+def test_lora_has_gradients_and_moments_of_its_updates_alone(tmp_path):
+    shapes = {"hidden_size": 96, "intermediate_size": 160, "num_attention_heads": 6, "num_key_value_heads": 3}
+    model = tiny_llama(**shapes, head_dim=32)
+    model.config.save_pretrained(tmp_path)
+    size, spec = model.num_parameters(), TrainingSpec(processes=1, offload="none", lora=Lora(rank=4))
+    adapted = lora_worker.adapt(model, spec.lora, seed=0)
+    updates = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    gib = 2**30 / 1000  # of a model a thousand times as large: the estimate is rounded to MiB
+    shape = Shape.read(tmp_path, size)
+    assert shape.trained(spec) == updates
+    found = estimate(replace(shape, parameters=1000 * size, updated=1000 * shape.updated), spec, "fp32", 0)
+    expected = [4 * (size + updates) / gib, 4 * updates / gib, 8 * updates / gib]
+    assert [found[name] for name in ("weights", "gradients", "optimizer")] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("rank", "gib"), [(0, 28), (16, 12.5), (1024, 28)])
+def test_a_job_asks_for_less_with_lora(rank, gib):
+    spec = TrainingSpec(processes=1, nodes=1, **({"lora": Lora(rank=rank)} if rank else {}))
+    run = Run(id="training-1", spec=RunSpec(training=spec))
+    job = worker_job(run, 2**30, 1, Machine(cpus=2, memory_gib=64))
+    assert job.memory_gib == PROCESS_GIB + gib
 
 
 def test_checkpointing_keeps_one_layer_of_activations():

@@ -35,5 +35,12 @@ def test_spans_move_along():
     assert [done.ids[at] for at in range(1, 3)] == EXAMPLE.ids[6:8]
 
 
+def test_spans_that_lose_their_end_are_gone():
+    done = repeat(EXAMPLE, TrainingSpec(legacy=["right_truncation"], max_tokens=7), end=1)
+    assert done.spans == {"understanding": (4, 6)}
+    done = repeat(EXAMPLE, TrainingSpec(legacy=["right_truncation"], max_tokens=8), end=1)
+    assert done.spans == EXAMPLE.spans
+
+
 def test_an_example_that_loses_every_trained_token_is_none():
     assert repeat(EXAMPLE, TrainingSpec(legacy=["right_truncation"], max_tokens=4), end=1) is None

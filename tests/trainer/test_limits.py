@@ -65,6 +65,7 @@ def test_ranges(field, value):
         ({"offload": "parameters", "zero_stage": 2}, "expected 3 or more"),
         ({"template": "r1"}, "one of r1_distill_qwen"),
         ({"legacy": ["left_truncation", "no_eos"]}, "legacy is 'no_eos'; expected some of whole_conversation_loss"),
+        ({"legacy": ["whole_conversation_loss"], "method": "safekey"}, "trains the request that method safekey hides"),
         ({"base": ""}, "training.base is missing"),
         ({"dataset": ""}, "training.dataset is missing"),
         ({"name": "../up"}, "letters, digits"),

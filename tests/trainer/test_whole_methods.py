@@ -1,12 +1,17 @@
 """The real worker with everything that a method may ask for at once: probes, spans, LoRA, stages that alternate."""
 
+from pathlib import Path
+
 import pytest
+import torch
 from safetensors.torch import load, load_file
 
 from lrm_safety import artefacts
 from lrm_safety.chat import target_text
 from lrm_safety.nouns import Checkpoint, Example, Lora, Span, Turn
-from tests.trainer.conftest import make_bench, publish_examples, write_model, write_tokenizer
+from services.trainer.attempt import EXIT_INVALID_INPUT
+from services.trainer.ledger import Ledger
+from tests.trainer.conftest import Bench, make_bench, publish_examples, write_model, write_tokenizer
 
 TOLERANCE = 1e-5  # relative, of losses, terms and gradient norms in fp32
 
@@ -28,6 +33,13 @@ def rows() -> list[Example]:
     return found
 
 
+def weights(bench: Bench, ledger: Ledger, tmp_path: Path) -> list[dict[str, torch.Tensor]]:
+    """Of the base, and of what came of it."""
+    base = artefacts.find(bench.store, "checkpoints", Checkpoint, bench.base)
+    found = [artefacts.fetch(bench.store, "checkpoints", one, tmp_path) for one in (base, ledger.read_result())]
+    return [load_file(folder / "model.safetensors") for folder in found]
+
+
 @pytest.mark.slow
 def test_safekey_with_lora_in_turns(bench, tmp_path):
     bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
@@ -42,11 +54,7 @@ def test_safekey_with_lora_in_turns(bench, tmp_path):
     assert code == 0, output
     terms = [sorted(row.terms) for row in ledger.read_metrics()]
     assert terms == [[], [], [], [], ["head", "key", "sft"], []]  # in the last epoch, where there are spans
-    folders = [
-        artefacts.fetch(bench.store, "checkpoints", checkpoint, tmp_path)
-        for checkpoint in (artefacts.find(bench.store, "checkpoints", Checkpoint, bench.base), ledger.read_result())
-    ]
-    before, after = (load_file(folder / "model.safetensors") for folder in folders)
+    before, after = weights(bench, ledger, tmp_path)
     assert before.keys() == after.keys()
     changed = {name.split(".")[-2] for name in before if not before[name].equal(after[name])}
     assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -57,6 +65,29 @@ def test_safekey_with_lora_in_turns(bench, tmp_path):
         "request_and_understanding.weight": (1, 64),
         "request_and_understanding.bias": (1,),
     }
+
+
+@pytest.mark.slow
+def test_safekey_on_examples_without_spans_is_no_plain_sft(bench):
+    ledger, code, output = bench.train(bench.spec(method="safekey"))
+    assert code == EXIT_INVALID_INPUT, output
+    assert "head_weight is 0.2, and no example has a span" in str(ledger.read_error(1))
+    assert not list(ledger.read_metrics())
+
+
+@pytest.mark.slow
+def test_detached_steps_leave_the_model_as_it_was(bench, tmp_path):
+    """The second step has no labels."""
+    bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
+    turns = [Turn(part="safety", steps=1), Turn(part="maths", steps=1)]
+    options = {"last_epochs": "1", "detach": "true"}
+    ledger, code, output = bench.train(
+        bench.spec(method="safekey", options=options, turns=turns, epochs=1, zero_stage=2, weight_decay=0.1)
+    )
+    assert code == 0, output
+    assert [row.loss > 0 for row in ledger.read_metrics()] == [True, False]
+    before, after = weights(bench, ledger, tmp_path)
+    assert all(before[name].equal(after[name]) for name in before)
 
 
 @pytest.mark.long

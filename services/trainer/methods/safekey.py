@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from lrm_safety.encoding import Encoded
+from lrm_safety.errors import InvalidInput
 from services.trainer.method import HEADS, MODEL, Batch, Part, Reader, Sequences, Sums, number, switch
 from services.trainer.methods.sft import count_targets
 
@@ -30,7 +31,7 @@ LABELS = {"unsafe": 1.0, "safe": 0.0}
 
 
 def make(options: Mapping[str, str]) -> "SafeKey":
-    return SafeKey(
+    one = SafeKey(
         head_weight=number(options, "head_weight", 0, 1000),
         key_weight=number(options, "key_weight", 0, 1000),
         theta=number(options, "theta", 0, 1),
@@ -38,6 +39,9 @@ def make(options: Mapping[str, str]) -> "SafeKey":
         masks_query=switch(options, "mask_query"),
         detaches=switch(options, "detach"),
     )
+    if one.detaches and not one.head_weight:
+        raise InvalidInput("training.options.detach trains the probes alone, and head_weight 0 leaves none; set one")
+    return one
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class SafeKey:
             return {}
         return {"understanding": nn.Linear(width, 1), "request_and_understanding": nn.Linear(width, 1)}
 
+    def require(self, examples: Sequence[Encoded]) -> None:
+        if not self.last_epochs:
+            return
+        if self.head_weight and not any(_is_probed(example) for example in examples):
+            raise _missing("head_weight", self.head_weight, "a span `understanding` and the tag `safety`")
+        if self.key_weight and not self.detaches and not any(_has_key(example) for example in examples):
+            raise _missing("key_weight", self.key_weight, "a span `key` behind the first token of its response")
+
     def parts(self, examples: Sequence[Encoded], epoch: int, epochs: float) -> dict[str, Part]:
         keyed = [example for example in examples if _has_key(example)]
         probed = [example for example in examples if _is_probed(example)]
@@ -63,7 +75,9 @@ class SafeKey:
             trains = frozenset({HEADS} if self.detaches else {MODEL, HEADS})
             parts["head"] = Part(self.head_weight, len(probed), trains)
         if is_late and self.detaches:
-            return {name: part for name, part in parts.items() if name == "head"} or parts
+            if "head" in parts:
+                return {"head": parts["head"]}
+            return {"sft": Part(0.0, parts["sft"].count, frozenset())}  # read, and nothing trained
         if is_late and keyed and self.key_weight:
             parts["key"] = Part(self.key_weight, sum(_length(example.spans[KEY]) for example in keyed))
         return parts
@@ -131,6 +145,13 @@ def masked_key_sum(model: Reader, batch: Batch) -> torch.Tensor:
     )
     total: torch.Tensor = model.read(sequences, [torch.cat(masks).to(at.device)]).totals[0]
     return total
+
+
+def _missing(option: str, weight: float, what: str) -> InvalidInput:
+    return InvalidInput(
+        f"training.options.{option} is {weight:g}, and no example has {what}; expected some, as the builder "
+        f"safekey_mix writes them, with thinking: keep, or {option}: 0"
+    )
 
 
 def _starts(batch: Batch) -> list[tuple[int, Encoded]]:

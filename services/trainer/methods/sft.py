@@ -21,6 +21,9 @@ class Sft:
     def heads(self, width: int) -> dict[str, Any]:
         return {}
 
+    def require(self, examples: Sequence[Encoded]) -> None:
+        """Any example will do."""
+
     def parts(self, examples: Sequence[Encoded], epoch: int, epochs: float) -> dict[str, Part]:
         return {"sft": Part(1.0, count_targets(examples))}
 

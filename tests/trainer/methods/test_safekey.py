@@ -96,6 +96,34 @@ def test_a_detached_probe_leaves_the_model_alone():
     assert heads["understanding"].weight.grad.abs().sum() > 0
 
 
+def test_a_detached_step_without_labels_trains_nothing():
+    one = objective(detach="true")
+    assert one.parts(EXAMPLES[2:], 4, 5) == {"sft": method.Part(0.0, 4, frozenset())}
+    with pytest.raises(InvalidInput, match="head_weight 0 leaves none"):
+        objective(detach="true", head_weight="0")
+
+
+@pytest.mark.parametrize(
+    ("examples", "options", "reason"),
+    [
+        (EXAMPLES, {}, ""),
+        (EXAMPLES[2:], {}, "head_weight is 0.2, and no example has a span `understanding` and the tag `safety`"),
+        (EXAMPLES[2:], {"head_weight": "0"}, "key_weight is 0.2, and no example has a span `key`"),
+        (EXAMPLES[2:], {"head_weight": "0", "key_weight": "0"}, ""),
+        (EXAMPLES[2:], {"last_epochs": "0"}, ""),
+        ([encoded(20, 6, 1, {"understanding": (6, 10)}, "unsafe")], {}, "no example has a span `key`"),
+        ([encoded(20, 6, 1, {"understanding": (6, 10)}, "unsafe")], {"detach": "true"}, ""),
+    ],
+)
+def test_a_dataset_without_what_a_term_trains_on_is_refused(examples, options, reason):
+    one = objective(**options)
+    if not reason:
+        one.require(examples)
+        return
+    with pytest.raises(InvalidInput, match=reason):
+        one.require(examples)
+
+
 def test_options_are_checked():
     with pytest.raises(InvalidInput, match=r"options\.theta is '2'; expected a number from 0 to 1"):
         objective(theta="2")
