@@ -31,7 +31,7 @@ from tests.data.files import dataset, part
 from tests.fakes.scripted_engine import Messages, ScriptedEngine, scripted_engine  # noqa: F401  (a fixture)
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "data"
-READ = {"gptfuzz": 100, "harmbench": 300, "jailbreakbench": 100, "advbench": 520}
+READ = {"gptfuzz": 100, "harmbench": 400, "jailbreakbench": 100, "advbench": 520}
 MARKS = ("content_safety", "relevance", "accuracy", "thinking_quality", "compliance")
 
 
@@ -104,6 +104,7 @@ def check_questions(made: Dataset) -> None:
     dropped = Counter[str]()
     for step in made.funnel:
         dropped.update(step.dropped)
+    assert dropped.pop("of another kind") == 100  # HarmBench's contextual behaviours
     assert set(dropped) == {
         *("n-gram came before", "TF-IDF near prompt before", "embedding near prompt before"),
         *("n-gram in benchmark", "meaning in benchmark"),

@@ -66,10 +66,11 @@ class ProcessPod:
         return next((each for each in [*self.inits, *self.containers] if each.spec["name"] == container), None)
 
     def _stop(self) -> None:
-        with ThreadPoolExecutor(8) as pool:
-            for each in [*self.inits, *self.containers]:
-                pool.submit(each.stop, lambda: self._until, self._env.get(each.spec["name"], {}))
-        self.thread.join()
+        while self.thread.is_alive():  # again, for a process that was just starting
+            with ThreadPoolExecutor(8) as pool:
+                for each in [*self.inits, *self.containers]:
+                    pool.submit(each.stop, lambda: self._until, self._env.get(each.spec["name"], {}))
+            self.thread.join(LOOK_AGAIN_S)
         self.node.forget(self)
 
     def _live(self) -> None:
