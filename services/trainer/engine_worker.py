@@ -64,6 +64,12 @@ def join_processes() -> None:
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, timeout=ALONE, verbose=False)
 
 
+def leave_processes() -> None:
+    """Ends the threads between the processes; left to the interpreter's end they may abort a process that is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -31,7 +31,7 @@ from services.trainer import (
     outset_worker,
     proof_worker,
 )
-from services.trainer.attempt import Attempt, Interrupted, carry_out, read_examples
+from services.trainer.attempt import EXIT_DONE, EXIT_INTERRUPTED, Attempt, Interrupted, carry_out, read_examples
 from services.trainer.encoding import EncodedSet, encode_cached
 from services.trainer.estimate import Shape, require_sense
 from services.trainer.gauge_worker import Gauge
@@ -208,4 +208,7 @@ def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedMode
 
 
 if __name__ == "__main__":
-    sys.exit(carry_out(work))
+    exit_code = carry_out(work)
+    if exit_code in (EXIT_DONE, EXIT_INTERRUPTED):
+        engine_worker.leave_processes()
+    sys.exit(exit_code)
