@@ -14,9 +14,10 @@ from minio import Minio
 
 from lrm_safety.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from lrm_safety.settings import Settings
+from lrm_safety.store import s3 as s3_store
 from lrm_safety.store.s3 import S3Store
 from tests.conftest import free_ports
-from tests.store.seaweed import BINARY, KEY, SECRET, Seaweed
+from tests.store.seaweed import BINARY, Seaweed
 
 
 @contextmanager
@@ -72,8 +73,9 @@ def s3(seaweed: Seaweed, settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def minio(seaweed: Seaweed) -> Minio:
-    return Minio(f"127.0.0.1:{seaweed.port}", access_key=KEY, secret_key=SECRET, secure=False)
+def minio(s3: Settings) -> Minio:
+    """The client itself, as patient with a busy server as ours is."""
+    return s3_store._client(s3)
 
 
 def test_a_creator_whose_answer_got_lost_still_knows_that_it_won(seaweed: Seaweed, s3: Settings):
