@@ -18,7 +18,7 @@ IMAGE_REPO ?= ghcr.io/lrm-safety
 IMAGE_TOOL ?= $(shell for tool in docker podman; do $$tool info >/dev/null 2>&1 && { echo $$tool; exit; }; done; echo buildah)
 ACCELERATOR ?= cuda
 
-.PHONY: help setup protos check format test test-training test-chart test-cluster test-node chart browser demo up down images lock clean
+.PHONY: help setup protos check format test test-long test-chart test-cluster test-node chart browser demo up down images lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +42,8 @@ format: setup ## Format the code
 test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves it works: checks, unit, contract and end-to-end tests
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-training: setup ## Test long trainings: ZeRO stages, killed ranks, other numbers of processes, TRL's losses (eight minutes)
-	$(PY) -m pytest tests/trainer -m long
+test-long: setup ## Test what takes long: ZeRO, killed ranks, other processes, TRL, builders with a model (ten minutes)
+	$(PY) -m pytest tests -m long
 
 browser: # the report is tested in a real one where it can be had
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \

@@ -207,7 +207,7 @@ def check_imported_model(store: ObjectStore, state: Path, run: str) -> None:
     assert next(cell.value for cell in card.cells if cell.benchmark == "demo_math") > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_row_for_each_builder(machine: dict[str, str], tmp_path: Path) -> None:
     """What the small model does not bring off is counted; builders that ask nobody make an example each."""

@@ -296,7 +296,7 @@ def test_math500_answers_equal_themselves(shared_data: Path) -> None:
 
 
 def test_math500_answers_differ_from_others(shared_data: Path) -> None:
-    answers = [row["answer"] for row in math500(shared_data)][:150]
+    answers = [row["answer"] for row in math500(shared_data)][:60]
     shuffled = random.Random(7).sample(answers, len(answers))
     pairs = [(gold, other) for gold, other in zip(answers, shuffled, strict=True) if normal(gold) != normal(other)]
     found = labels([(gold, f"\\boxed{{{other}}}") for gold, other in pairs])

@@ -40,7 +40,7 @@ def weights(bench: Bench, ledger: Ledger, tmp_path: Path) -> list[dict[str, torc
     return [load_file(folder / "model.safetensors") for folder in found]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_safekey_with_lora_in_turns(bench, tmp_path):
     bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
     spec = bench.spec(
@@ -75,7 +75,7 @@ def test_safekey_on_examples_without_spans_is_no_plain_sft(bench):
     assert not list(ledger.read_metrics())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_detached_steps_leave_the_model_as_it_was(bench, tmp_path):
     """The second step has no labels."""
     bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_with_the_same_losses_to_the_same_weights(finished,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "epochs"), [(1, 20), (2, 30)])
+@pytest.mark.parametrize(("processes", "epochs"), [(1, 20), pytest.param(2, 30, marks=pytest.mark.long)])
 def test_a_run_that_is_asked_to_stop_saves_where_it_is(finished, bench, processes, epochs):
     """As a drained node asks: between two resume points of its own. The next attempt takes no step twice."""
     spec = bench.spec(epochs=epochs, save_every_steps=1000, processes=processes, micro_batch_size=4 // processes)
