@@ -40,6 +40,7 @@ class Seaweed:
     def start(self) -> None:
         off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         where = [f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        where += ["-volume.max=1000"]  # a bucket takes several, and a full disk has few by default
         self._process = subprocess.Popen(
             [str(BINARY), "mini", *where, *off, *self._flags],
             env=process_env({"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}),
