@@ -1,141 +1,48 @@
-"""Datasets that models write: order, states, budget, and runs that are killed, cancelled, and asked for again."""
+"""Datasets that models write: order, states, whom to ask, and answers that are not understood."""
 
-import json
-import os
 import random
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lrm_safety import artefacts, jsonl
-from lrm_safety.clients import Clients, rpc, rpc_stream
+from lrm_safety.clients import Clients
 from lrm_safety.errors import InvalidInput, Unavailable
 from lrm_safety.nouns import (
     Asked,
     Budget,
-    BuildDatasetRequest,
-    CancelRunRequest,
     Completion,
-    Dataset,
-    DatasetSpec,
-    DeployRequest,
-    Drop,
     Example,
-    FilterSpec,
     Prompt,
-    Run,
-    RunState,
     Sampling,
     ScoreItem,
-    Usage,
     Verdict,
-    WatchRunRequest,
     Writer,
-    Written,
     user,
 )
-from lrm_safety.runs import read_parts
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
-from services.data import asking, service
+from services.data import asking
 from services.data.asking import Ask, Asker, Asking, Models
-from services.data.dropping import FILE, Dropped
+from services.data.dropping import Dropped
 from services.data.filter import FilterContext
-from services.data.filters.risky_patterns import FLAGS
 from services.data.making import NOT_DRAWN
 from services.data.reading import read_examples
-from services.inference import service as inference_service
-from tests.bench.scripted import ScriptedInference, ScriptedJudge
-from tests.data import files
+from tests.bench.scripted import ScriptedJudge
 from tests.data.files import dataset, part
 from tests.data.scripted_ask import completed
+from tests.data.scripted_build import (
+    ANSWER_TOKENS,
+    Script,
+    ask,
+    built,
+    drops,
+    spec,
+)
 from tests.fakes.scripted_engine import ScriptedEngine, scripted_engine  # noqa: F401  (a fixture)
-
-ANSWER_TOKENS = 20
-LIMIT = Sampling(max_tokens=ANSWER_TOKENS)
-
-
-GRADED = json.dumps({"analysis": "So.", **dict.fromkeys(FLAGS, 0)})
-GRADER = Writer(endpoint="base", sampling=LIMIT)
-ASKED = pytest.mark.parametrize("who", ["builder", "filter"])
-
-
-@dataclass
-class Script:
-    """Answers each prompt by its words, of one about a question by that; counts who was asked how often."""
-
-    answer: Callable[[str], Completion] = lambda text: completed(f"<think>\nHm, {text}\n</think>\n\nSo: {text}")
-    asked: Counter[str] = field(default_factory=Counter)
-    wait: Callable[[str], object] = lambda text: None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, prompt: Prompt) -> Completion:
-        text = prompt.messages[-1].content
-        text = next(iter(re.findall(r"Question \d+\?", text)), text)
-        with self._lock:
-            self.asked[text] += 1
-        self.wait(text)
-        said = self.answer(text)
-        said.id, said.seed = prompt.id, prompt.repeat
-        return said
-
-
-@pytest.fixture
-def script(serve: Callable, clients: Clients) -> Script:
-    """A data service, and endpoints `base` and `tuned` behind it that follow the script."""
-    script = Script()
-    serve("inference", ScriptedInference(script=script).register)
-    serve("data", service.register)
-    return script
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    return files.jsonl(tmp_path / "rows.jsonl", [{"id": n, "prompt": f"Question {n}?"} for n in range(40)])
-
-
-def spec(rows: Path, count: int = 0, **more: object) -> DatasetSpec:
-    made = dataset(part(rows, "default", name="p", count=count, writer=Writer(endpoint="base", sampling=LIMIT)))
-    made.MergeFrom(DatasetSpec(**more))
-    return made
-
-
-def asked_by(who: str, rows: Path, **more: object) -> DatasetSpec:
-    """All rows asked about once, by a builder or by a filter."""
-    if who == "builder":
-        return spec(rows, **more)
-    graded = FilterSpec(filter="risky_patterns", options={"drop": "none"}, grader=GRADER)
-    made = dataset(part(rows, "question", name="p"), filters=[graded])
-    made.MergeFrom(DatasetSpec(**more))
-    return made
-
-
-def ask(clients: Clients, asked: DatasetSpec) -> Run:
-    return rpc(clients.data.BuildDataset, BuildDatasetRequest(spec=asked))
-
-
-def ended(clients: Clients, run: Run) -> Run:
-    *_, last = rpc_stream(clients.runs("data").WatchRun, WatchRunRequest(id=run.id), timeout_s=60)
-    return last
-
-
-def built(clients: Clients, store: ObjectStore, asked: DatasetSpec) -> Dataset:
-    run = ended(clients, ask(clients, asked))
-    assert run.state == RunState.RUN_STATE_DONE, run.error
-    return artefacts.find(store, "datasets", Dataset, run.result)
-
-
-def drops(store: ObjectStore, made: Dataset) -> list[Drop]:
-    return list(jsonl.unpack(Drop, store.read(f"datasets/{made.name}/{made.digest}/{FILE}")))
 
 
 def test_every_row_is_asked_once_and_says_who_wrote_it(
@@ -204,66 +111,6 @@ def test_states_are_counted_and_replaced_by_others(
     }
     (counts,) = made.parts
     assert counts.read == counts.kept + sum(counts.dropped.values())
-
-
-@ASKED
-def test_the_budget_is_kept_and_nothing_is_lost(
-    script: Script, questions: Path, clients: Clients, store: ObjectStore, who: str
-) -> None:
-    script.answer = lambda text: Completion(
-        thinking="Hm.", answer=GRADED, finish_reason="stop", usage=Usage(prompt_tokens=10, completion_tokens=10)
-    )
-    run = ended(clients, ask(clients, asked_by(who, questions, budget=Budget(max_tokens=200))))
-    assert run.state == RunState.RUN_STATE_FAILED
-    assert "the budget is used up" in run.error
-    finished = {written.key for written in read_parts(store, run.id, Written)}
-    spent = 10 * sum(script.asked.values())
-    assert 200 - ANSWER_TOKENS < spent <= 200
-    assert len(finished) == len(script.asked) == spent / 10
-    again = ended(clients, ask(clients, asked_by(who, questions, budget=Budget(max_tokens=200))))
-    assert (again.id, again.epoch, again.state) == (run.id, 2, RunState.RUN_STATE_FAILED)
-    assert 10 * sum(script.asked.values()) == spent  # what was spent before counts
-    assert list(store.list("datasets/")) == []
-
-
-def test_the_cost_is_kept_too(script: Script, questions: Path, clients: Clients, store: ObjectStore) -> None:
-    paid = spec(questions, budget=Budget(max_cost=0.01))
-    with pytest.raises(InvalidInput, match="max_cost needs prompt_price and completion_price of base"):
-        ask(clients, paid)
-    paid.parts[0].writer.completion_price = 100.0  # 2,000 of 1e6 tokens for 0.2
-    run = ended(clients, ask(clients, paid))
-    assert "max_cost 0.01" in run.error
-    written = list(read_parts(store, run.id, Written))
-    assert 0 < sum(each.asked.cost for each in written) <= 0.01
-
-
-def test_a_dead_engine_ends_the_build_and_what_is_finished_stays(
-    script: Script, clients: Clients, tmp_path: Path
-) -> None:
-    texts = [f"Question {n}?" for n in range(200)]  # so many that ten late answers cannot part 16 errors in a row
-    questions = files.jsonl(tmp_path / "many.jsonl", [{"id": n, "prompt": text} for n, text in enumerate(texts)])
-    good, alive = script.answer, set(texts[:10])
-    script.answer = lambda text: good(text) if text in alive else Completion(error="HTTP 500")
-    run = ended(clients, ask(clients, spec(questions)))
-    assert run.state == RunState.RUN_STATE_FAILED
-    assert "the engine of base failed 16 times in a row" in run.error
-    script.answer, before = good, Counter(script.asked)
-    again = ended(clients, ask(clients, spec(questions)))
-    assert (again.id, again.state) == (run.id, RunState.RUN_STATE_DONE), again.error
-    assert {text for text in before if script.asked[text] == before[text]} == alive
-
-
-def test_a_build_that_waits_for_an_answer_can_be_cancelled(
-    script: Script, questions: Path, clients: Clients, store: ObjectStore
-) -> None:
-    answering = threading.Event()
-    script.wait = lambda text: answering.wait(30)
-    run = ask(clients, spec(questions))
-    try:
-        rpc(clients.runs("data").CancelRun, CancelRunRequest(id=run.id))
-        assert ended(clients, run).state == RunState.RUN_STATE_CANCELLED
-    finally:
-        answering.set()
 
 
 def test_whom_to_ask_is_checked_at_once(script: Script, questions: Path, clients: Clients) -> None:
@@ -353,93 +200,3 @@ def test_a_judge_whose_engine_is_dead_does_not_drop_everything(
     with pytest.raises(Unavailable, match="failed 16 times in a row, last: engine error: HTTP 500"):
         context.ask(work, examples)
     models.close()
-
-
-@pytest.fixture
-def data_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen]]:
-    """Starts a data service of its own process; the last one ends with the test."""
-    env = {**os.environ, **settings.to_env(), "LRM_METRICS_PORT": "0"}
-    started: list[subprocess.Popen] = []
-
-    def start() -> subprocess.Popen:
-        with (tmp_path / "data.log").open("ab") as log:
-            started.append(
-                subprocess.Popen([sys.executable, "-m", "services", "data"], env=env, stdout=log, stderr=log)
-            )
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def patiently(clients: Clients, asked: DatasetSpec) -> Run:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return ask(clients, asked)
-        except Unavailable:
-            assert time.monotonic() < deadline, "the data service did not start"
-            time.sleep(0.2)
-
-
-@ASKED
-def test_killed_it_goes_on_and_asks_nothing_again_that_was_committed(
-    serve: Callable,
-    clients: Clients,
-    store: ObjectStore,
-    questions: Path,
-    data_process: Callable[[], subprocess.Popen],
-    who: str,
-) -> None:
-    is_killed, quick = threading.Event(), {f"Question {n}?" for n in range(20)}
-    script = Script(lambda text: completed(f"<think>\nHm, {text}\n</think>\n\n{GRADED}"))
-    script.wait = lambda text: text in quick or is_killed.wait(60)
-    serve("inference", ScriptedInference(script=script).register)
-    process = data_process()
-    run = patiently(clients, asked_by(who, questions))
-    deadline = time.monotonic() + 60
-    while not list(read_parts(store, run.id, Written)):
-        assert time.monotonic() < deadline, "what is finished was not committed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    first = int(who == "builder")  # rows are counted from 1, and the ids that filters see from 0
-    numbers = [int(each.key.removeprefix("p/")) - first for each in read_parts(store, run.id, Written)]
-    committed = {f"Question {number}?" for number in numbers}
-    assert committed <= quick
-    is_killed.set()
-
-    data_process()
-    again = patiently(clients, asked_by(who, questions))
-    assert (again.id, again.epoch) == (run.id, 2)
-    last = ended(clients, again)
-    assert last.state == RunState.RUN_STATE_DONE, last.error
-    made = artefacts.find(store, "datasets", Dataset, last.result)
-    assert made.examples == made.asked.rows == 40
-    assert {script.asked[text] for text in committed} == {1}
-    keys = [each.key for each in read_parts(store, run.id, Written)]
-    assert len(keys) == len(set(keys)) == 40
-    assert built(clients, store, asked_by(who, questions, name="at-once")).digest == made.digest
-
-
-def test_through_the_real_inference_service_a_raised_budget_goes_on_from_memory(
-    serve: Callable,
-    clients: Clients,
-    store: ObjectStore,
-    questions: Path,
-    scripted_engine: ScriptedEngine,  # noqa: F811
-) -> None:
-    serve("inference", inference_service.register)
-    serve("data", service.register)
-    rpc(clients.inference.Deploy, DeployRequest(name="base", url=scripted_engine.url, model=scripted_engine.model))
-    poor = ended(clients, ask(clients, spec(questions, budget=Budget(max_tokens=100))))
-    assert "the budget is used up" in poor.error
-    before = len(scripted_engine.requests)
-    assert 0 < before < 40
-    made = built(clients, store, spec(questions))
-    assert len(scripted_engine.requests) == 40
-    assert made.asked.cached == before
-    example: Example = next(read_examples(store, made))
-    assert example.thinking == f"about: {example.prompt}"

@@ -31,7 +31,7 @@ from tests.bench.scripted import ScriptedInference
 from tests.data import files
 from tests.data.files import dataset, part
 from tests.data.scripted_ask import completed
-from tests.data.test_asking import ask, ended
+from tests.data.scripted_build import ask, ended
 
 TOKENS, ROWS = 10, 20
 PRICE = 5000.0  # of a million tokens
