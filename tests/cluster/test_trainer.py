@@ -117,7 +117,7 @@ def test_a_training_is_a_job_that_is_watched_to_its_end(served: Trainer):
     assert b"attempt 1 trains" in served.bench.store.read(f"jobs/{run.id}-1/log")
 
 
-def test_its_pods_say_what_is_lost_with_them(served: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_its_pods_say_what_is_lost_with_them(served: Trainer, monkeypatch: pytest.MonkeyPatch):
     """More from step to step, nothing after a resume point."""
     monkeypatch.setattr(stake, "EVERY_S", 0.2)
     run = served.train()
@@ -129,8 +129,9 @@ def test_its_pods_say_what_is_lost_with_them(served: Trainer, tmp_path: Path, mo
 
     served.say("step")
     until(cost, lambda cost: cost > 0)
-    (tmp_path / "point").mkdir()
-    ResumePoints(served.bench.store, run.id).upload(2, tmp_path / "point")
+    points = ResumePoints(served.bench.store, run.id)
+    points.write_share(2, 0, {})
+    points.complete(2, processes=1, keep=1, is_given_up=lambda: False)
     until(cost, lambda cost: cost == 0)
     served.say("go")
     assert served.wait(run).state == RunState.RUN_STATE_DONE
