@@ -12,7 +12,8 @@ compile() {
 
 # hf-xet speeds up downloads of weights, which only workers make
 UV_FIND_LINKS='' compile pyproject.toml --no-emit-package hf-xet -o requirements/service.txt
-UV_FIND_LINKS='' compile pyproject.toml --extra worker --extra liger -c requirements/service.txt -o requirements/worker-cuda.txt
+UV_FIND_LINKS='' compile pyproject.toml --extra worker --extra liger --extra compiler -c requirements/service.txt \
+    -o requirements/worker-cuda.txt
 # where a folder of wheels is set, torch's CPU build is in it
 compile pyproject.toml --extra worker -c requirements/service.txt $([ -n "${UV_FIND_LINKS:-}" ] || echo --torch-backend cpu) \
     -o requirements/worker-cpu.txt

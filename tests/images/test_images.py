@@ -15,14 +15,20 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SERVICE = PROJECT["dependencies"]
-WORKER = SERVICE + PROJECT["optional-dependencies"]["worker"]
+EXTRAS = PROJECT["optional-dependencies"]
+WORKER = SERVICE + EXTRAS["worker"]
 LARGEST_SERVICE_IMAGE = 350e6
 IMAGE = f"localhost/lrm-safety:{PROJECT['version']}"
 
 
 @pytest.mark.parametrize(
     ("lock", "asked"),
-    [("service", SERVICE), ("worker-cpu", WORKER), ("worker-cuda", WORKER), ("build", ["setuptools>=78"])],
+    [
+        ("service", SERVICE),
+        ("worker-cpu", WORKER),
+        ("worker-cuda", WORKER + EXTRAS["liger"] + EXTRAS["compiler"]),
+        ("build", ["setuptools>=78"]),
+    ],
 )
 def test_locks_hold_what_is_asked_for_and_nothing_of_where_it_came_from(lock: str, asked: list[str]) -> None:
     text = (ROOT / f"requirements/{lock}.txt").read_text()
