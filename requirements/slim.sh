@@ -29,6 +29,11 @@ find pygments/lexers -name '*.py' ! -name __init__.py ! -name _mapping.py ! -nam
 # the Kubernetes client a second time, for asyncio
 rm -rf kubernetes/aio
 
+# mechanics and benchmarks: no answer to a question of mathematics needs them
+find sympy -type d -name benchmarks -prune -exec rm -rf {} +
+for part in biomechanics continuum_mechanics control mechanics; do rm -rf sympy/physics/$part; done
+rm -rf sympy/parsing/autolev
+
 # Nobody steps into these: bytecode without docstrings is smaller, and nothing is compiled when a pod starts, on a root that
 # keeps no caches. Tracebacks still name files and lines. Mathematics keeps its assertions: its parsers catch them.
 mathematics="antlr4 latex2sympy2_extended math_verify mpmath sympy"
