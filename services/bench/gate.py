@@ -66,6 +66,8 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
     else:
         if terms.gate.method == SEQUENTIAL:
             check_baseline(baseline.scorecard, candidate.scorecard.spec)
+        else:
+            _check_whole("a fixed gate needs two runs", baseline.scorecard, candidate.scorecard)
         check_protocol(baseline.scorecard.spec, candidate.scorecard.spec)
     if not terms.gate.margins:
         return _undecided(terms.gate, baseline.scorecard.run, candidate.scorecard.run)
@@ -120,12 +122,7 @@ def sharpness_of(terms: Terms, baseline: Side, calibrations: dict[str, Calibrati
 def check_baseline(baseline: Scorecard, candidate: BenchSpec) -> None:
     """Raises Conflict for a baseline that has not asked all its samples, InvalidInput for one that was asked others."""
     check_protocol(baseline.spec, candidate)
-    if baseline.saved.skipped:
-        raise Conflict(
-            f"{baseline.run} stopped early, after {baseline.saved.dispatched:.0f} of {baseline.saved.planned:.0f} "
-            f"samples; a sequential gate needs a baseline with all: measure {baseline.endpoint} without a gate first "
-            "(what it has answered is remembered)"
-        )
+    _check_whole("a sequential gate needs a baseline", baseline)
 
 
 def check_protocol(first: BenchSpec, second: BenchSpec) -> None:
@@ -134,6 +131,16 @@ def check_protocol(first: BenchSpec, second: BenchSpec) -> None:
         if getattr(first, name) != getattr(second, name):
             raise InvalidInput(
                 f"the two runs differ in `{name}`; a gate needs one evaluation of both models: measure both alike"
+            )
+
+
+def _check_whole(what: str, *cards: Scorecard) -> None:
+    """Raises Conflict for a run that stopped when it had seen enough: no interval for a set number of samples holds."""
+    for card in cards:
+        if card.saved.skipped:
+            raise Conflict(
+                f"{card.run} stopped early, after {card.saved.dispatched:.0f} of {card.saved.planned:.0f} samples; "
+                f"{what} with all: measure {card.endpoint} without a gate first (what it has answered is remembered)"
             )
 
 

@@ -177,6 +177,17 @@ def test_a_baseline_that_stopped_early_is_refused() -> None:
         decide(Gate(margins=MARGINS, method="sequential"), before, side("b", SAME))
 
 
+@pytest.mark.parametrize("stopped", ["a", "b"])
+def test_a_fixed_gate_needs_all_of_both_runs(stopped: str) -> None:
+    """A run stops when it has seen enough, so an interval for a number of samples that was set before would err."""
+    before, after = (side(run, SAME) for run in "ab")
+    for each in (before, after):
+        if each.scorecard.run == stopped:
+            each.scorecard.saved.CopyFrom(Savings(planned=600, dispatched=100, skipped=500))
+    with pytest.raises(Conflict, match=f"{stopped} stopped early, after 100 of 600 samples; a fixed gate needs"):
+        decide(Gate(margins=MARGINS), before, after)
+
+
 def test_worst_cases_of_missing_verdicts_by_hand() -> None:
     """6 pairs: 1 of 6 harmful before; after, 1 of 4 judged. All missing good: 1/6; all bad: 3/6."""
     before, after = side("a", {"harm": rate(1, 6)}), side("b", {"harm": [1, 0, 0, 0, None, None]})
