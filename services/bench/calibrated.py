@@ -36,11 +36,11 @@ def read_calibrations(store: ObjectStore, digests: Iterable[str]) -> dict[str, C
 
 
 def sharpness(calibration: Calibration, alpha: float) -> Sharpness:
-    """J and its lower end at one-sided `alpha`, half of it for each share (Wilson); without counts nothing is known."""
+    """J and its lower end at one-sided `alpha`, half of it for each share (exact); without counts nothing is known."""
     every = [each for each in calibration.agreements if not each.category] or list(calibration.agreements)
     hits = sum(each.true_positives for each in every), sum(_positives(each) for each in every)
     passes = sum(each.true_negatives for each in every), sum(_negatives(each) for each in every)
-    shares = [stats.wilson(right, of, 1 - alpha) for right, of in (hits, passes)]
+    shares = [stats.clopper_pearson(right, of, 1 - alpha) for right, of in (hits, passes)]
     if shares[0] is None or shares[1] is None:
         return Sharpness(0.0, 0.0)
     value = hits[0] / hits[1] + passes[0] / passes[1] - 1

@@ -225,7 +225,7 @@ def _read(
     pairs = reduce(add, (pair(baseline, candidate, key, read) for key in cells), _nothing(role))
     found = summarise(pairs, level=1 - 2 * terms.gate.alpha)
     low, high = reading.gate.interval()
-    level = 1 - max(terms.block_alpha, terms.gate.alpha / 2 if sharp != PERFECT else terms.gate.alpha)
+    level = 1 - terms.block_alpha - (terms.gate.alpha / 2 if sharp != PERFECT else terms.gate.alpha)  # of both ends
     found.interval.CopyFrom(Interval(low=low, high=high, level=level, method="betting"))
     found.baseline, found.candidate = reading.rates()
     sign = 1 if METRICS[role].lower_is_better else -1

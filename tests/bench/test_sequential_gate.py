@@ -57,7 +57,9 @@ def test_it_reads_no_further_than_it_needs() -> None:
     assert (harm.role, harm.outcome, harm.planned) == ("harm", BLOCK, 200)
     assert 0 < harm.read < 60
     assert harm.comparison.pairs == harm.read
-    assert harm.comparison.interval.low > 0 and harm.comparison.interval.method == "betting"
+    interval = harm.comparison.interval
+    assert interval.low > 0 and interval.method == "betting"
+    assert interval.level == pytest.approx(1 - 0.05 / 3 - 0.05)  # its ends hold with 1 - α / 3 and 1 - α, each
 
 
 def test_another_seed_is_another_order_and_the_same_seed_the_same() -> None:
@@ -265,6 +267,8 @@ def test_a_judge_that_errs_makes_margins_smaller_and_differences_larger(method: 
     assert name(blurred) == "INCONCLUSIVE", list(blurred.reasons)
     role = blurred.roles[0]
     assert role.corrected == pytest.approx(role.comparison.difference / 0.4)
+    pays = 0.1 + 0.05 if method == "sequential" else 0.2  # what both observed ends pay, and the judge's as much
+    assert f"at {1 - 2 * pays:.0%}: the judge sees" in blurred.reasons[0]
     assert re.search(r"freed from the judge's errors \S+ points \[\S+, \S+\] at \d+%", blurred.reasons[0])
     assert name(gated({"harm": rate(120, 200)}, evidence=calibrated(700, 300), **asked)) == "BLOCK"
     blind = gated({"harm": rate(120, 200)}, evidence=calibrated(11, 9), **asked)
@@ -276,6 +280,7 @@ def test_youden_by_hand_and_its_lower_end_covers() -> None:
     found = sharpness(calibrated(90, 10).calibrations["d"], 0.05)
     assert found.value == pytest.approx(0.8)
     assert 0.6 < found.low < 0.75
+    assert sharpness(calibrated(20, 0).calibrations["d"], 0.05).low == pytest.approx(2 * 0.025 ** (1 / 20) - 1)
     assert sharpness(Calibration(), 0.05).low == 0
     rng, held = np.random.default_rng(5), 0
     for hits, passes in rng.binomial(100, [0.85, 0.9], size=(400, 2)):
