@@ -38,7 +38,16 @@ from services.bench.benchmark import METRICS
 from services.bench.calibrated import PERFECT, Sharpness, least, sharpness
 from services.bench.compare import Pairs, Side, pair, summarise, worst_case
 from services.bench.reading import Answer, Reading, open_reading
-from services.bench.reasons import Finding, claim_line, history_line, missing, reason_of, saved_line, waiver_line
+from services.bench.reasons import (
+    Finding,
+    claim_line,
+    history_line,
+    missing,
+    reason_of,
+    saved_line,
+    unasked_line,
+    waiver_line,
+)
 from services.bench.scorecard import cell_key
 from services.bench.terms import REQUIRED, Terms, terms_of
 
@@ -81,7 +90,8 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
         if role.role in floors.floors(evidence.noise):
             role.noise_floor = floors.floors(evidence.noise)[role.role]
     doubts = _doubts(terms.gate, baseline, candidate)
-    reasons = [role.reason for role in roles] + doubts + [waiver_line(waiver) for waiver in terms.waivers]
+    reasons = [role.reason for role in roles] + unasked_line(terms.gate) + doubts
+    reasons += [waiver_line(waiver) for waiver in terms.waivers]
     reasons += claim_line(terms.gate) + history_line(earlier) + saved_line(candidate.scorecard.saved)
     if not terms.required:
         reasons.append("no role is required: all are advisory or waived, so nothing can pass")
