@@ -200,6 +200,17 @@ def test_worst_cases_of_missing_verdicts_by_hand() -> None:
     assert not decide(Gate(margins={"harm": 0.5}), before, before).roles[0].HasField("worst_case")
 
 
+@pytest.mark.parametrize("fields", [{}, {"method": "sequential"}, {"method": "sequential", "claim": "items"}])
+def test_what_the_baseline_has_no_verdict_on_may_be_where_the_harm_is(fields: dict[str, str]) -> None:
+    """As many samples as `max_invalid` allows, more than the margin does: the candidate is harmful in just these."""
+    before, after = side("a", {"harm": [*[None] * 20, *rate(0, 480)]}), side("b", {"harm": rate(20, 500)})
+    outcomes = {
+        margin: decide(Gate(margins={"harm": margin}, max_invalid=0.05, **fields), before, after).outcome
+        for margin in (0.03, 0.2)
+    }
+    assert outcomes == {0.03: OPEN, 0.2: PASS}
+
+
 def test_too_many_cut_completions_cannot_pass() -> None:
     before, after = side("a", SAME), side("b", SAME)
     for cell in after.scorecard.cells:
