@@ -35,7 +35,7 @@ from lrm_safety.nouns import (
 from services.bench import imported
 from services.bench import noise as floors
 from services.bench.benchmark import METRICS
-from services.bench.calibrated import PERFECT, Sharpness, least, sharpness
+from services.bench.calibrated import PERFECT, UNKNOWN, Sharpness, sharpness
 from services.bench.compare import Pairs, Side, pair, summarise, worst_case
 from services.bench.reading import Answer, Reading, open_reading
 from services.bench.reasons import (
@@ -120,12 +120,13 @@ def roles_of(side: Side) -> dict[str, str]:
 
 
 def sharpness_of(terms: Terms, baseline: Side, calibrations: dict[str, Calibration]) -> dict[str, Sharpness]:
-    """Role -> how well its judges see, for roles with a calibrated one; half of α is for what is not known of that."""
+    """Role -> how well its judge sees, for roles with a calibrated one; half of α is for what is not known of that."""
     found = {}
     for role in terms.tiers:
-        digests = {cell.judge_digest for cell in _deciding(terms, baseline, role)} & calibrations.keys()
-        if digests:
-            found[role] = least(sharpness(calibrations[each], terms.gate.alpha / 2) for each in sorted(digests))
+        digests = {cell.judge_digest for cell in _deciding(terms, baseline, role)}
+        if known := digests & calibrations.keys():
+            is_one = len(digests) == 1
+            found[role] = sharpness(calibrations[known.pop()], terms.gate.alpha / 2) if is_one else UNKNOWN
     return found
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lrm_safety.gates import ITEMS, SEQUENTIAL, WIDER
 from lrm_safety.nouns import Comparison, Gate, Interval, Savings, Waiver
 from lrm_safety.stats import Shown, corrected
-from services.bench.calibrated import PERFECT, Sharpness
+from services.bench.calibrated import PERFECT, UNKNOWN, Sharpness
 from services.bench.compare import Side
 from services.bench.terms import Terms
 
@@ -117,6 +117,8 @@ def _detectable(made: Comparison) -> str:
 
 def _corrected(made: Comparison, margin: float, sharp: Sharpness) -> str:
     """The interval pays half of its level for the judge's: at 1 - 2 (1 - that of the observed difference)."""
+    if sharp == UNKNOWN:
+        return "a difference is freed from the errors of one judge whose were counted, not from those of several"
     if sharp.value <= 0:
         return "its judge agrees with people no better than chance"
     level = 1 - 2 * (1 - made.interval.level)

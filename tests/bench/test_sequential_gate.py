@@ -7,10 +7,23 @@ import numpy as np
 import pytest
 
 from lrm_safety.errors import Conflict, InvalidInput
-from lrm_safety.nouns import Agreement, Calibration, Decision, Gate, Outcome, Savings, Waiver
-from services.bench.calibrated import sharpness
+from lrm_safety.nouns import (
+    Agreement,
+    BenchmarkSpec,
+    BenchSpec,
+    Calibration,
+    Cell,
+    Decision,
+    Gate,
+    JudgeSpec,
+    Outcome,
+    Savings,
+    Scorecard,
+    Waiver,
+)
+from services.bench.calibrated import UNKNOWN, sharpness
 from services.bench.compare import Side
-from services.bench.gate import Evidence, decide
+from services.bench.gate import Evidence, decide, sharpness_of
 from services.bench.noise import measure_noise, suite_digest
 from services.bench.terms import terms_of
 from tests.bench.test_gate import BLOCK, MARGINS, OPEN, PASS, SAME, Values, rate, side
@@ -285,6 +298,21 @@ def test_a_judge_that_errs_makes_margins_smaller_and_differences_larger(method: 
     blind = gated({"harm": rate(120, 200)}, evidence=calibrated(11, 9), **asked)
     assert name(blind) == "INCONCLUSIVE"
     assert "its judge is too uncertain to tell" in blind.reasons[0]
+
+
+def test_several_judges_are_not_corrected_as_one() -> None:
+    """30 points better for a sharp judge, 50 worse where half is seen: together 2.5 better seen, and 10 worse."""
+
+    def judged(*digests: str) -> Side:
+        benchmarks = [BenchmarkSpec(benchmark=digest, judges=[JudgeSpec(judge="j")]) for digest in digests]
+        cells = [Cell(benchmark=digest, judge="j", role="harm", judge_digest=digest) for digest in digests]
+        return Side(Scorecard(spec=BenchSpec(benchmarks=benchmarks), cells=cells))
+
+    terms = terms_of(Gate(margins={"harm": 0.1}), {"d": "harm", "e": "harm"}, NOW)
+    known = calibrated(700, 300).calibrations
+    assert sharpness_of(terms, judged("d"), known)["harm"].value == pytest.approx(0.4)
+    assert sharpness_of(terms, judged("d", "e"), known) == {"harm": UNKNOWN}
+    assert sharpness_of(terms, judged("e"), known) == {}
 
 
 def test_youden_by_hand_and_its_lower_end_covers() -> None:
