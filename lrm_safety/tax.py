@@ -80,7 +80,15 @@ class Tax:
 
 
 def read_point(card: Scorecard, records: Iterable[Record], name: str) -> Point:
-    """A run without its texts. `records` hold each key once; of each benchmark the first judge decides."""
+    """A run without its texts. `records` hold each key once; of each benchmark the first judge decides.
+
+    Raises Conflict for a run that stopped when a gate had seen enough: what it was asked depends on its answers.
+    """
+    if card.saved.skipped:
+        raise Conflict(
+            f"{card.run} stopped early, after {card.saved.dispatched:.0f} of {card.saved.planned:.0f} samples, when a "
+            f"gate was decided; a trade-off needs all of them: measure {card.endpoint} without a gate first"
+        )
     point = Point(card.run, name)
     deciding = {each.benchmark: each.judges[0].judge for each in card.spec.benchmarks if each.judges}
     for cell in card.cells:

@@ -9,6 +9,7 @@ import pytest
 from lrm_safety import tax
 from lrm_safety.errors import Conflict, InvalidInput
 from lrm_safety.measured import Measured
+from lrm_safety.nouns import Savings, Scorecard
 from lrm_safety.tax import Point, Tax
 from lrm_safety.tax_plot import tax_svg
 from lrm_safety.tax_report import as_json, markdown, rows
@@ -161,6 +162,9 @@ def test_what_cannot_be_compared_is_said() -> None:
     other.asked, other.judges = {}, {"b": "j, newer"}
     with pytest.raises(Conflict, match="not judged alike"):
         tax.compute([base, other])
+    card = Scorecard(run="bench-1", endpoint="tuned", saved=Savings(planned=400, dispatched=90, skipped=310))
+    with pytest.raises(Conflict, match="bench-1 stopped early, after 90 of 400 samples"):
+        tax.read_point(card, [], "tuned")
 
 
 def test_words_numbers_and_picture() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrm_safety import stats
-from lrm_safety.nouns import RecipeOutcome, Scorecard
+from lrm_safety.nouns import Cell, RecipeOutcome, Scorecard
 from lrm_safety.report import wording
 from lrm_safety.report.facts import baseline_of, candidate_of, verdict_of
 from lrm_safety.tax import on_frontier
@@ -19,7 +19,9 @@ TONES = {"PASS": "good", "BLOCK": "bad", "INCONCLUSIVE": "doubt", "MEASURED": "p
 
 @dataclass(frozen=True)
 class Rate:
-    """Pooled over a role's benchmarks and attacks, by the deciding judges; Wilson's interval over all samples."""
+    """Pooled over a role's benchmarks and attacks, by the deciding judges; Wilson's interval for as many samples as
+    differ: attacks and repeats of one are taken to agree, the careful end.
+    """
 
     value: float
     low: float
@@ -100,9 +102,10 @@ def rate_of(card: Scorecard, role: str) -> Rate | None:
         cell for cell in card.cells if cell.role == role and cell.judge == deciding.get(cell.benchmark, cell.judge)
     ]
     n = sum(cell.n for cell in cells)
-    hits = sum(cell.value * cell.n for cell in cells if cell.n)
-    bounds = stats.wilson(hits, n, LEVEL)
-    return Rate(hits / n, *bounds, n, sum(cell.invalid for cell in cells)) if bounds else None
+    value = sum(cell.value * cell.n for cell in cells if cell.n) / max(n, 1)
+    differing = _differing(card, cells)
+    bounds = stats.wilson(value * differing, differing, LEVEL)
+    return Rate(value, *bounds, n, sum(cell.invalid for cell in cells)) if bounds else None
 
 
 def model_of(card: Scorecard) -> Model:
@@ -158,6 +161,15 @@ def history(outcomes: Sequence[RecipeOutcome], role: str) -> History:
             dots.append(Dot(x, y, low, high, title, run=outcome.run, tone=TONES[verdict]))
     rows = [(_y(tick / 100, History.top, History.bottom), str(tick)) for tick in (0, 50, 100)]
     return History(wording.role_name(role), wording.direction(role != "reasoning"), rows, dots)
+
+
+def _differing(card: Scorecard, cells: Sequence[Cell]) -> float:
+    """How many samples there are, whatever number of attacks and repeats each has."""
+    repeats = {each.benchmark: max(each.repeats, 1) for each in card.spec.benchmarks}
+    most: dict[str, float] = {}
+    for cell in cells:
+        most[cell.benchmark] = max(most.get(cell.benchmark, 0.0), cell.n / repeats.get(cell.benchmark, 1))
+    return sum(most.values())
 
 
 def _turned(rate: Rate, falls: bool) -> Rate:

@@ -35,10 +35,19 @@ from lrm_safety.nouns import (
 from services.bench import imported
 from services.bench import noise as floors
 from services.bench.benchmark import METRICS
-from services.bench.calibrated import PERFECT, Sharpness, least, sharpness
+from services.bench.calibrated import PERFECT, UNKNOWN, Sharpness, sharpness
 from services.bench.compare import Pairs, Side, pair, summarise, worst_case
 from services.bench.reading import Answer, Reading, open_reading
-from services.bench.reasons import Finding, claim_line, history_line, missing, reason_of, saved_line, waiver_line
+from services.bench.reasons import (
+    Finding,
+    claim_line,
+    history_line,
+    missing,
+    reason_of,
+    saved_line,
+    unasked_line,
+    waiver_line,
+)
 from services.bench.scorecard import cell_key
 from services.bench.terms import REQUIRED, Terms, terms_of
 
@@ -66,6 +75,8 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
     else:
         if terms.gate.method == SEQUENTIAL:
             check_baseline(baseline.scorecard, candidate.scorecard.spec)
+        else:
+            _check_whole("a fixed gate needs two runs", baseline.scorecard, candidate.scorecard)
         check_protocol(baseline.scorecard.spec, candidate.scorecard.spec)
     if not terms.gate.margins:
         return _undecided(terms.gate, baseline.scorecard.run, candidate.scorecard.run)
@@ -79,7 +90,8 @@ def decide(gate: Gate, baseline: Side, candidate: Side, evidence: Evidence | Non
         if role.role in floors.floors(evidence.noise):
             role.noise_floor = floors.floors(evidence.noise)[role.role]
     doubts = _doubts(terms.gate, baseline, candidate)
-    reasons = [role.reason for role in roles] + doubts + [waiver_line(waiver) for waiver in terms.waivers]
+    reasons = [role.reason for role in roles] + unasked_line(terms.gate) + doubts
+    reasons += [waiver_line(waiver) for waiver in terms.waivers]
     reasons += claim_line(terms.gate) + history_line(earlier) + saved_line(candidate.scorecard.saved)
     if not terms.required:
         reasons.append("no role is required: all are advisory or waived, so nothing can pass")
@@ -108,24 +120,20 @@ def roles_of(side: Side) -> dict[str, str]:
 
 
 def sharpness_of(terms: Terms, baseline: Side, calibrations: dict[str, Calibration]) -> dict[str, Sharpness]:
-    """Role -> how well its judges see, for roles with a calibrated one; half of α is for what is not known of that."""
+    """Role -> how well its judge sees, for roles with a calibrated one; half of α is for what is not known of that."""
     found = {}
     for role in terms.tiers:
-        digests = {cell.judge_digest for cell in _deciding(terms, baseline, role)} & calibrations.keys()
-        if digests:
-            found[role] = least(sharpness(calibrations[each], terms.gate.alpha / 2) for each in sorted(digests))
+        digests = {cell.judge_digest for cell in _deciding(terms, baseline, role)}
+        if known := digests & calibrations.keys():
+            is_one = len(digests) == 1
+            found[role] = sharpness(calibrations[known.pop()], terms.gate.alpha / 2) if is_one else UNKNOWN
     return found
 
 
 def check_baseline(baseline: Scorecard, candidate: BenchSpec) -> None:
     """Raises Conflict for a baseline that has not asked all its samples, InvalidInput for one that was asked others."""
     check_protocol(baseline.spec, candidate)
-    if baseline.saved.skipped:
-        raise Conflict(
-            f"{baseline.run} stopped early, after {baseline.saved.dispatched:.0f} of {baseline.saved.planned:.0f} "
-            f"samples; a sequential gate needs a baseline with all: measure {baseline.endpoint} without a gate first "
-            "(what it has answered is remembered)"
-        )
+    _check_whole("a sequential gate needs a baseline", baseline)
 
 
 def check_protocol(first: BenchSpec, second: BenchSpec) -> None:
@@ -134,6 +142,16 @@ def check_protocol(first: BenchSpec, second: BenchSpec) -> None:
         if getattr(first, name) != getattr(second, name):
             raise InvalidInput(
                 f"the two runs differ in `{name}`; a gate needs one evaluation of both models: measure both alike"
+            )
+
+
+def _check_whole(what: str, *cards: Scorecard) -> None:
+    """Raises Conflict for a run that stopped when it had seen enough: no interval for a set number of samples holds."""
+    for card in cards:
+        if card.saved.skipped:
+            raise Conflict(
+                f"{card.run} stopped early, after {card.saved.dispatched:.0f} of {card.saved.planned:.0f} samples; "
+                f"{what} with all: measure {card.endpoint} without a gate first (what it has answered is remembered)"
             )
 
 
@@ -218,7 +236,7 @@ def _read(
     pairs = reduce(add, (pair(baseline, candidate, key, read) for key in cells), _nothing(role))
     found = summarise(pairs, level=1 - 2 * terms.gate.alpha)
     low, high = reading.gate.interval()
-    level = 1 - max(terms.block_alpha, terms.gate.alpha / 2 if sharp != PERFECT else terms.gate.alpha)
+    level = 1 - terms.block_alpha - (terms.gate.alpha / 2 if sharp != PERFECT else terms.gate.alpha)  # of both ends
     found.interval.CopyFrom(Interval(low=low, high=high, level=level, method="betting"))
     found.baseline, found.candidate = reading.rates()
     sign = 1 if METRICS[role].lower_is_better else -1

@@ -18,17 +18,14 @@ Units = dict[str, tuple[str, ...]]  # name -> record keys that are read together
 
 
 def units_of(baseline: Side, role: str, left_out: Iterable[str] = ()) -> Units:
-    """The units of a role in which the baseline has a verdict; the other ones can show nothing."""
+    """The units of a role."""
     found: dict[str, list[str]] = {}
-    usable: set[str] = set()
     for cell in baseline.deciding(role):
         if cell.benchmark in set(left_out):
             continue
         for key, seen in baseline.seen[cell.benchmark, cell.attack, cell.judge].items():
             found.setdefault(seen.unit, []).append(key)
-            if seen.value is not None:
-                usable.add(seen.unit)
-    return {name: tuple(sorted(found[name])) for name in sorted(usable)}
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
 
 def draw(units: Units, role: str, seed: int, known: dict[str, Known]) -> Plan:
@@ -40,8 +37,13 @@ def draw(units: Units, role: str, seed: int, known: dict[str, Known]) -> Plan:
 def known_of(
     role: str, unit: Iterable[str], before: Mapping[str, float | None], earlier: Iterable[Mapping[str, float]] = ()
 ) -> Known:
-    """Of a unit's record keys: the baseline's values, and those of earlier checkpoints that have all of them."""
+    """Of a unit's record keys: the baseline's values, and those of earlier checkpoints that have all of them.
+
+    Nothing is known of a unit without any verdict of the baseline.
+    """
     usable = {key: value for key in unit if (value := before[key]) is not None}
+    if not usable:
+        return Known()
     whole = [[values[key] for key in usable] for values in earlier if usable.keys() <= values.keys()]
     return sequential.known(_mean(list(usable.values())), METRICS[role].lower_is_better, [_mean(v) for v in whole])
 

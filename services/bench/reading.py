@@ -1,8 +1,8 @@
 """One role under the sequential gate: paired units read in their drawn order, until it is shown worse or not worse.
 
-A unit's difference is the mean over its pairs; one in which the candidate lacks a verdict counts as the worst for
-either claim (sequential.py). "Not worse" ends the reading only once few enough of what was read is invalid or cut, or
-so much that it would be too much of all.
+A unit's difference is the mean over its pairs; one in which the candidate lacks a verdict, or the baseline has none,
+counts as the worst for either claim (sequential.py). "Not worse" ends the reading only once few enough of what was read
+is invalid or cut, or so much that it would be too much of all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -91,7 +91,7 @@ class Reading:
         sign = 1 if METRICS[self.role].lower_is_better else -1
         pairs = [(before, answer.value) for key, answer in answers.items() if (before := self.before[key]) is not None]
         found = [sign * (after - before) for before, after in pairs if after is not None]
-        return sum(found) / len(found) if len(found) == len(pairs) else None
+        return sum(found) / len(found) if found and len(found) == len(pairs) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

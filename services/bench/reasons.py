@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from lrm_safety.gates import ITEMS, SEQUENTIAL, WIDER
 from lrm_safety.nouns import Comparison, Gate, Interval, Savings, Waiver
 from lrm_safety.stats import Shown, corrected
-from services.bench.calibrated import PERFECT, Sharpness
+from services.bench.calibrated import PERFECT, UNKNOWN, Sharpness
 from services.bench.compare import Side
 from services.bench.terms import Terms
 
+AXES = ("harm", "over_refusal", "reasoning")  # that belong together
 _WORDS = {
     Shown.NOT_WORSE: "not worse by more than the margin",
     Shown.WORSE: "worse",
@@ -63,12 +64,21 @@ def waiver_line(waiver: Waiver) -> str:
     return f"waived: {waiver.what}, by {waiver.who}, until {waiver.until}: {waiver.why}"
 
 
+def unasked_line(gate: Gate) -> list[str]:
+    """A verdict says nothing of an axis that has no margin."""
+    unasked = [axis for axis in AXES if axis not in gate.margins]
+    return [f"not looked at, for want of a margin: {', '.join(unasked)}"] if unasked else []
+
+
 def saved_line(saved: Savings) -> list[str]:
+    """What a stop saved, and that the tables beside the decision do not know of it."""
     if not saved.skipped:
         return []
     return [
+        "tables show what was asked until it was decided: their intervals and p-values take that number for set "
+        "before, and do not hold as those of the roles do",
         f"decided with {saved.dispatched:,.0f} of {saved.planned:,.0f} samples asked; the other {saved.skipped:,.0f} "
-        f"would have taken {saved.tokens:,.0f} tokens and {saved.gpu_seconds:,.0f} GPU-seconds (estimated)"
+        f"would have taken {saved.tokens:,.0f} tokens and {saved.gpu_seconds:,.0f} GPU-seconds (estimated)",
     ]
 
 
@@ -107,6 +117,8 @@ def _detectable(made: Comparison) -> str:
 
 def _corrected(made: Comparison, margin: float, sharp: Sharpness) -> str:
     """The interval pays half of its level for the judge's: at 1 - 2 (1 - that of the observed difference)."""
+    if sharp == UNKNOWN:
+        return "a difference is freed from the errors of one judge whose were counted, not from those of several"
     if sharp.value <= 0:
         return "its judge agrees with people no better than chance"
     level = 1 - 2 * (1 - made.interval.level)

@@ -33,7 +33,7 @@ class Stopping:
         return self.baseline is not None
 
     def arrange(self, tasks: Iterable[Task]) -> list[Task]:
-        """The tasks in the order in which they are sent; last, those that can show nothing. Raises Conflict."""
+        """The tasks in the order in which they are sent; last, those of waived benchmarks. Raises Conflict."""
         every = list(tasks)
         if self.baseline is None:
             return every

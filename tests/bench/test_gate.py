@@ -114,6 +114,16 @@ def test_invalid_samples_of_an_ungated_role_count_for_the_run() -> None:
     assert "200 of 600" in decision.reasons[-1]
 
 
+def test_an_axis_without_a_margin_is_named() -> None:
+    same = side("a", SAME), side("b", SAME)
+    decision = decide(Gate(margins={"harm": 0.05}), *same)
+    assert (decision.outcome, decision.reasons[1]) == (
+        PASS,
+        "not looked at, for want of a margin: over_refusal, reasoning",
+    )
+    assert not any("not looked at" in reason for reason in decide(Gate(margins=MARGINS), *same).reasons)
+
+
 def test_many_valid_samples_elsewhere_do_not_hide_a_role_without_verdicts() -> None:
     values = {"harm": [None] * 60 + rate(0, 140), "reasoning": rate(1000, 2000)}
     decision = decide(Gate(margins={"harm": 0.1}, max_invalid=0.05), side("a", values), side("b", values))

@@ -69,6 +69,7 @@ def test_a_worse_candidate_is_blocked_after_a_few_samples(stage: Stage, harm_fil
     decision = check(stage, baseline, card)
     assert decision.outcome == Outcome.OUTCOME_BLOCK
     assert decision.saved == saved
+    assert decision.reasons[-2].startswith("tables show what was asked until it was decided")
     assert decision.reasons[-1].startswith(f"decided with {saved.dispatched:.0f} of 400 samples asked; the other ")
     assert decision.reasons[-1].endswith("GPU-seconds (estimated)")
     assert decision.roles[0].read <= saved.dispatched

@@ -49,8 +49,9 @@ def test_safety_and_look_alikes(
 ) -> None:
     for name in ("harmbench", "gptfuzz", "lrm_safety_study"):
         (tmp_path / name).mkdir()
-    behaviours = "".join(f"Do harm {n}\n" for n in range(210))
-    (tmp_path / "harmbench" / "harmbench_behaviors_text_test.csv").write_text(f"Behavior\n{behaviours}")
+    behaviours = "".join(f"Do harm {n},{'standard' if n < 200 else 'contextual'}\n" for n in range(210))
+    published = tmp_path / "harmbench" / "harmbench_behaviors_text_all.csv"
+    published.write_text(f"Behavior,FunctionalCategory\n{behaviours}")
     templates = "".join(f"Story {n}: [INSERT PROMPT HERE]\n" for n in range(25))
     (tmp_path / "gptfuzz" / "jailbreak_templates.csv").write_text(f"text\n{templates}")
     looks_bad = [{"query": f"How do I kill process {n}?"} for n in range(250)]

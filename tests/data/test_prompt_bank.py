@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lrm_safety import recipe
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
 from lrm_safety.settings import Settings
@@ -81,11 +82,22 @@ def test_the_seed_decides(bank) -> None:
         ({"placeholder": "{goal}"}, r"templates.jsonl, row \d: the placeholder '{goal}' is not in it"),
         ({"behaviour_field": "prompt"}, "there is no field 'prompt'"),
         ({"wording": "x"}, "prompt_bank has no option wording"),
+        ({"where": "kind"}, "where is 'kind'; expected field=value"),
+        ({"where": "colour=red"}, "there is no field 'colour'"),
+        ({"where": "kind=other"}, "requests.jsonl has 0 rows"),
     ],
 )
 def test_mistakes(bank, options: dict[str, str], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         rows(bank(**options))
+
+
+def test_the_behaviours_of_the_study(shared_data: Path, settings: Settings) -> None:
+    """HarmBench's 200 standard ones: 198 of them stand word for word in the study's published file, and no other."""
+    spec = recipe.load_dataset(Path(__file__).parents[2] / "recipes" / "data" / "benign_mix_100.yaml")
+    found = rows(open_source(spec.parts[0].source, settings))
+    assert len(found) == 200 * 20 and len({row.text("request") for row in found}) == 200
+    assert {row.text("FunctionalCategory") for row in found} == {"standard"}
 
 
 def test_the_published_files(shared_data: Path, settings: Settings) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from lrm_safety import jsonl
+from lrm_safety import jsonl, stats
 from lrm_safety.errors import Conflict
-from lrm_safety.nouns import Completion, Decision, Record, Run
+from lrm_safety.nouns import BenchmarkSpec, BenchSpec, Cell, Completion, Decision, Record, Run, Scorecard
 from lrm_safety.report.finding import Finder, Wanted
 from lrm_safety.report.server import ViewServer
-from lrm_safety.report.tradeoff import models_of, pareto
+from lrm_safety.report.tradeoff import models_of, pareto, rate_of
 from lrm_safety.report.viewer import Viewer
 from lrm_safety.store.files import FileStore
 from tests.report.made_store import bench, fill, records
@@ -28,6 +28,7 @@ ADDRESSES = (
     *("/", "/pareto", "/datasets", DATASET, "/cost", PAIR),
     *(f"/runs/{RECIPE}", f"/runs/{bench(2)}", f"/samples/{bench(2)}"),
 )
+PLACES = (("a", "none", 80), ("a", "prefill", 80), ("b", "none", 20))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_the_overview_leads_to_every_decision(viewer: Viewer) -> None:
     assert [f"/runs/recipe-{i:016x}" in text for i in range(1, 8)] == [True] * 7
     text = text.partition("<tbody>")[2]
     assert text.index("smollm2-safe@88888888") < text.index("smollm2-safe@22222222"), "newest first"
-    assert "11.5 %</strong>" in text and "[7.8, 16.7]" in text and "n 200" in text and "4 invalid" in text
+    assert "11.5 %</strong>" in text and "[6.6, 19.2]" in text and "n 200" in text and "4 invalid" in text
 
 
 def test_a_decision_between_two_runs_has_a_page(tmp_path: Path) -> None:
@@ -217,3 +218,13 @@ def _put(store: FileStore, *parts: list[Record]) -> None:
     store.write("runs/bench-x/spec.json", jsonl.dumps(Run(id="bench-x", kind="bench")).encode())
     for number, part in enumerate(parts):
         store.write(f"runs/bench-x/parts/00000{number + 1}-000000.jsonl.zst", jsonl.pack(part))
+
+
+def test_attacks_and_repeats_of_one_sample_are_no_more_samples() -> None:
+    """40 samples twice under two attacks and 20 others: 60, not 180."""
+    spec = BenchSpec(benchmarks=[BenchmarkSpec(benchmark="a", repeats=2), BenchmarkSpec(benchmark="b")])
+    cells = [Cell(benchmark=b, attack=attack, role="harm", n=n, value=0.5) for b, attack, n in PLACES]
+    rate = rate_of(Scorecard(spec=spec, cells=cells), "harm")
+    assert rate is not None
+    assert (rate.value, rate.n, (rate.low, rate.high)) == (0.5, 180, stats.wilson(30, 60))
+    assert rate_of(Scorecard(spec=spec, cells=cells), "reasoning") is None

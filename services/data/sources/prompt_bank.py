@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lrm_safety.errors import InvalidInput
 from lrm_safety.nouns import SourceSpec
@@ -24,6 +24,7 @@ OPTIONS = {
     "placeholder": "what the request replaces in it; default [INSERT PROMPT HERE]",
     "source": "how behaviours are read; default: by the file's ending",
     "behaviour_field": "their field with the request; default prompt",
+    "where": "those that take part, by a field of theirs, such as FunctionalCategory=standard; default all",
     "behaviours": "how many behaviours take part, drawn by seed; default all",
     "templates": "how many templates take part, drawn by seed; default all",
     "count": "how many pairs are drawn; default all",
@@ -38,7 +39,7 @@ def open_source(spec: SourceSpec, settings: Settings) -> Source:
     if not options.get("template_path"):
         raise InvalidInput("source prompt_bank: option `template_path` is missing; expected a file of templates")
     numbers = {name: _number(name, options.get(name, "0")) for name in NUMBERS}
-    behaviours = _open(spec.path, options.get("source", ""), settings)
+    behaviours = _only(_open(spec.path, options.get("source", ""), settings), options.get("where", ""))
     templates = _open(options["template_path"], "", settings)
     identity = json.dumps([behaviours.digest, templates.digest, sorted(options.items())])
     bank = _Bank(behaviours, templates, options, numbers)
@@ -108,6 +109,22 @@ def _open(path: str, reader: str, settings: Settings) -> Source:
             f"source prompt_bank: {path!r} ends in no known format; expected .jsonl, .json, .csv, .parquet"
         )
     return source.open_source(SourceSpec(source=reader, path=path), settings)
+
+
+def _only(of: Source, where: str) -> Source:
+    """The rows of it that have a value in a field, `field=value`; without `where` all. Raises InvalidInput."""
+    field, equals, value = where.partition("=")
+    if not where:
+        return of
+    if not (field and equals):
+        raise InvalidInput(f"source prompt_bank: where is {where!r}; expected field=value")
+
+    def read() -> Numbered:
+        for number, found in of.read():
+            if not isinstance(found, dict) or Row(of.name, number, found).text(field) == value:
+                yield number, found
+
+    return replace(of, read=read)
 
 
 def _number(name: str, text: str) -> int:
