@@ -235,7 +235,7 @@ class _Making:
             assert self._part.builder.write
             written.example.CopyFrom(self._part.builder.write(row, ask))
             if ask.asked.questions:
-                written.example.provenance.sampling.CopyFrom(ask.writer.used)
+                written.example.provenance.sampling.MergeFrom(ask.writer.used)
 
         try:
             return self._part.asking.finished(written, self._part.spec.options, fill)

@@ -11,6 +11,7 @@ those that the source gives, as PassedOver: the build counts it. Only a file of 
 Errors name file, row and fields, never values: rows may be harmful text.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class Row:
         return f"{self.source}, row {self.number}"
 
     def text(self, name: str) -> str:
-        """A field that must be there; null is "". Raises BadRow with the fields there are."""
+        """A field that must be there; null and NaN are "". Raises BadRow with the fields there are."""
         return self._as_text(name, self._there(name))
 
     def texts(self, name: str) -> list[str]:
@@ -100,7 +101,8 @@ class Row:
         if isinstance(value, list | dict | bytes):
             kind = type(value).__name__
             raise BadRow(self.place, "wrong type", f"field {name!r} is a {kind}; expected text")
-        text = "" if value is None else str(value)
+        is_nothing = value is None or (isinstance(value, float) and math.isnan(value))  # as tables say "missing"
+        text = "" if is_nothing else str(value)
         if len(text) > TEXT_CHARACTERS:
             raise BadRow(self.place, "too long", f"field {name!r} has more than {TEXT_CHARACTERS} characters")
         if "\0" in text:

@@ -7,7 +7,7 @@ import pytest
 
 from lrm_safety.errors import Cancelled, InvalidInput, NotFound
 from lrm_safety.jsonl import unpack
-from lrm_safety.nouns import Dataset, DatasetSpec, Drop, FilterSpec
+from lrm_safety.nouns import Dataset, DatasetSpec, Drop, FilterSpec, reference
 from lrm_safety.settings import Settings
 from lrm_safety.store import ObjectStore
 from services.data import build
@@ -44,6 +44,26 @@ def test_a_greater_count_only_adds(rows: Path, settings: Settings, store: Object
     assert drawn[0] < drawn[1] < drawn[2]
     every = carry_out(dataset(part(rows)), settings, store)
     assert {each.id for each in read_examples(store, every)} == drawn[2]
+
+
+def test_what_is_known_of_a_response_goes_on_to_the_next_dataset(
+    tmp_path: Path, settings: Settings, store: ObjectStore
+) -> None:
+    known = {"source": "old", "row": 9, "writer": "r1@ab", "verdicts": [{"judge": "star1", "label": "10"}]}
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        [
+            {"prompt": "1?", "answer": "2", "instruction": "Be kind.", "provenance": known},
+            {"prompt": "2?", "answer": "3", "provenance": {"writer": 7}},  # a field of the same name, not ours
+        ],
+    )
+    first = carry_out(dataset(part(path)), settings, store)
+    made = carry_out(dataset(part("mix", source="dataset")), settings, store)
+    ours, foreign = sorted(read_examples(store, made), key=lambda each: each.prompt)
+    assert ours.instruction == "Be kind."
+    assert (ours.provenance.writer, ours.provenance.verdicts[0].label) == ("r1@ab", "10")
+    assert ours.provenance.source == reference(first.name, first.digest)
+    assert not foreign.provenance.writer
 
 
 def test_parts_are_mixed_and_say_where_they_come_from(rows: Path, settings: Settings, store: ObjectStore) -> None:

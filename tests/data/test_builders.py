@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def test_golden(builder: str, fields: dict, options: dict, golden: dict) -> None
     ("builder", "fields", "reason"),
     [
         ("as_written", {"prompt": " ", "answer": "So."}, "empty prompt"),
+        ("as_written", {"prompt": math.nan, "answer": "So."}, "empty prompt"),
         ("as_written", {"prompt": "Why?", "answer": None}, "empty answer"),
         ("nocot", {"prompt": ""}, "empty prompt"),
         ("star1_file", {"question": "Q", "response": "Two."}, "thinking absent"),
