@@ -6,8 +6,9 @@ ways, and the fastest way that agrees with the plain one, each sequence alone, i
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -102,10 +103,23 @@ def together(model: PreTrainedModel, way: Way, pieces: Sequence[Piece]) -> torch
 
 
 def measure(model: PreTrainedModel, loss: torch.Tensor) -> Measured:
-    """Goes backward from the loss."""
+    """Goes backward from the loss. Each gradient goes as soon as it is sampled: there may be no room for all."""
     model.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), torch.cat(list(_samples(model)))
+    samples: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    def sample(parameter: torch.nn.Parameter) -> None:
+        flat = cast(torch.Tensor, parameter.grad).flatten()
+        samples[parameter] = flat[:: max(1, len(flat) // SAMPLED)].to(torch.float32, copy=True)
+        parameter.grad = None
+
+    trained = [each for each in model.parameters() if each.requires_grad]
+    hooks = [each.register_post_accumulate_grad_hook(sample) for each in trained]  # type: ignore[no-untyped-call]
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return loss.item(), torch.cat([samples[each] for each in trained if each in samples])
 
 
 def difference(plain: Measured, other: Measured) -> float:
@@ -138,10 +152,3 @@ def _error(model: PreTrainedModel, way: Way, pieces: Sequence[Piece], plain: Mea
     if not error_size < float("inf"):
         model.set_attn_implementation(own)
     return error_size
-
-
-def _samples(model: PreTrainedModel) -> Iterator[torch.Tensor]:
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            flat = parameter.grad.flatten()
-            yield flat[:: max(1, len(flat) // SAMPLED)].float()

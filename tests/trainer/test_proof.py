@@ -18,7 +18,7 @@ from transformers import (
 from services.trainer import cross_entropy_worker, forward_worker
 from services.trainer.encoding import EncodedRows
 from services.trainer.forward_worker import FLASH, SLICES, VARLEN, Way, attend_varlen, attend_within, ways
-from services.trainer.proof_worker import choose_way
+from services.trainer.proof_worker import choose_way, measure
 from tests.trainer.methods.made import SHAPE, encoded
 
 EXAMPLES = EncodedRows.of(encoded(length, 12, seed) for seed, length in enumerate((30, 60, 30)))
@@ -36,6 +36,22 @@ def test_packed_where_it_is_the_same():
     assert choose_way(model, EXAMPLES, "fp32") == Way(SLICES, True, True)
     assert model.config._attn_implementation == SLICES
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_no_more_than_one_gradient_is_there_at_a_time():
+    """A model whose weights fill a GPU has no room there for as many gradients."""
+    model, held = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)), []
+
+    def count(_):
+        held.append(sum(parameter.grad is not None for parameter in model.parameters()))
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(count)
+    ids = torch.arange(20)[None]
+    _, found = measure(model, model(input_ids=ids, labels=ids).loss)
+    assert held and max(held) == 1 and all(parameter.grad is None for parameter in model.parameters())
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.testing.assert_close(found, torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
 
 
 def test_with_logits_where_the_model_goes_on_behind_its_head():
