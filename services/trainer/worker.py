@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import deepspeed
+import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
@@ -122,17 +122,20 @@ class Training:
 
     def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
-        parameters = list(self._engine.module.parameters())
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
-            if self._rank == 0:
-                self._publish(base, folder, spec)
-            dist.barrier()  # inside: what gathers the parameters waits for minutes only
+        if self._rank == 0:
+            self._attempt.ledger.progress("publishing", 0, 1, "checkpoints")
+        model, heads = self._engine.module.exported(), self._engine.module.heads
+        state = engine_worker.host_state(model, engine_worker.base_dtype(folder))
+        beside = engine_worker.host_state(heads, torch.float32)
+        if self._rank == 0:
+            export_worker.write_heads(self._attempt.store, self._attempt.run.id, beside)
+            out = _scratch(self._attempt) / "result"
+            export_worker.write_folder(model, state, folder, out, spec.template)
+            export_worker.verify_folder(out, state, self._encoded.examples[0].ids)
+            self._publish(base, out, spec)
+        dist.barrier()
 
-    def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
-        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
-        ledger.progress("publishing", 0, 1, "checkpoints")
-        export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
-        export_worker.verify_folder(out, model, self._encoded.examples[0].ids)
+    def _publish(self, base: Checkpoint, out: Path, spec: TrainingSpec) -> None:
         lineage = Lineage(
             base=spec.base,
             dataset=spec.dataset,
@@ -145,8 +148,7 @@ class Training:
         )
         size = export_worker.count_parameters(out)
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
-        export_worker.write_heads(self._attempt.store, self._attempt.run.id, self._engine.module.heads)
-        ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
+        self._attempt.ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
         if self._encoded.dropped:
             log.warning("examples_dropped", dropped_too_long=self._encoded.dropped, max_tokens=spec.max_tokens)
         self._points.clear()
