@@ -158,6 +158,18 @@ class Training:
         self._was_asked_to_stop = True
 
 
+def find_point(attempt: Attempt) -> tuple[str, int]:
+    """(run, steps done) of the point that this attempt goes on from: its own newest, else that of what it continues."""
+    own, before = _points(attempt).newest(), attempt.run.spec.training.continues
+    if own or not before:
+        return attempt.run.id, own
+    done = ResumePoints(attempt.store, before).newest()
+    if not done:
+        raise InvalidInput(f"training.continues is {before}, whose resume points are gone: start anew without it")
+    continuing.adopt(attempt.store, before, done, attempt.ledger)
+    return before, done
+
+
 def _points(attempt: Attempt) -> ResumePoints:
     return ResumePoints(attempt.store, attempt.run.id, attempt.ledger.attempt)
 
@@ -168,10 +180,11 @@ def _scratch(attempt: Attempt) -> Path:
 
 def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
     """(steps done before this attempt, the newest resume point on this machine's disk if there is one)."""
-    points, folder = _found(attempt), _scratch(attempt) / "resume"
-    if points is None:
+    found, folder = [find_point(attempt) if dist.get_rank() == 0 else ("", 0)], _scratch(attempt) / "resume"
+    dist.broadcast_object_list(found, device=engine_worker.device())  # a lost attempt may be writing its last point yet
+    points, done = ResumePoints(attempt.store, found[0][0]), found[0][1]
+    if not done:
         return 0, None
-    done = points.newest()
     if dist.get_node_local_rank(0) == 0:
         points.download(done, folder)
     dist.barrier()
@@ -181,19 +194,6 @@ def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
         shutil.rmtree(folder)  # the open files stay readable
     log.info("training_resumed", run=attempt.run.id, of=points.run, step=done)
     return done, saved
-
-
-def _found(attempt: Attempt) -> ResumePoints | None:
-    """The points that this attempt goes on from: its run's own, else those of the run that it continues."""
-    own, before = _points(attempt), attempt.run.spec.training.continues
-    if own.newest():
-        return own
-    if not before:
-        return None
-    points = ResumePoints(attempt.store, before)
-    if dist.get_rank() == 0:
-        continuing.adopt(attempt.store, before, points.newest(), attempt.ledger)
-    return points
 
 
 def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedModel]:
