@@ -49,9 +49,9 @@ def work(attempt: Attempt) -> None:
     spec = attempt.run.spec.training
     attempt.ledger.progress("preparing", 0, 1, "steps")
     base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
-    folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
-    rendering.prove(folder, spec.thinking, spec.template)
     engine_worker.join_processes()
+    folder = fetch(attempt, base)
+    rendering.prove(folder, spec.thinking, spec.template)
     precision = engine_worker.choose_precision(spec, attempt.ledger)
     shape = Shape.read(folder, base.parameters)
     outset_worker.reckon(shape, spec, precision)
@@ -156,6 +156,15 @@ class Training:
 
     def _note_stop(self, *_: object) -> None:
         self._was_asked_to_stop = True
+
+
+def fetch(attempt: Attempt, base: Checkpoint) -> Path:
+    """The base's files: one process of each machine fetches them, for all at once would need as many times the room."""
+    fetched = partial(artefacts.fetch, attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
+    if dist.get_node_local_rank(0) == 0:
+        fetched()
+    dist.barrier()
+    return fetched()
 
 
 def find_point(attempt: Attempt) -> tuple[str, int]:
