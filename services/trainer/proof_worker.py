@@ -34,13 +34,14 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the gradients' difference in norm
 def agree(model: PreTrainedModel, examples: EncodedRows, spec: TrainingSpec, precision: str, ledger: Ledger) -> Way:
     """The way of the whole run: all processes and all attempts take the first one's choice.
 
-    The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is.
+    The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is, in fp32,
+    since many processors only emulate bf16.
     """
     if spec.zero_stage < 3:
         model.to(engine_worker.device())  # type: ignore[arg-type]
     chosen = [""]
     if dist.get_rank() == 0:
-        way = choose_way(model, examples, precision)
+        way = choose_way(model, examples, precision if spec.zero_stage < 3 else "fp32")
         chosen = [ledger.choose("way", json.dumps(asdict(way)))]
     dist.broadcast_object_list(chosen, device=engine_worker.device())
     way = Way(**json.loads(chosen[0]))
