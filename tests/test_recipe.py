@@ -67,6 +67,13 @@ def test_presets_hold_the_studies_numbers(name: str) -> None:
     assert training.batch_size % (training.micro_batch_size * training.processes) == 0
 
 
+def test_the_first_stage_of_safety_tax_holds_the_numbers_of_s1() -> None:
+    [stage] = recipe.load(ROOT / "recipes" / "safety_tax_two_stages.yaml").stages
+    training = stage.training
+    assert (training.epochs, training.learning_rate, training.batch_size) == (5, 1e-5, 16)
+    assert (training.warmup_ratio, training.weight_decay, training.max_tokens) == (0.05, 1e-4, 32768)
+
+
 def test_a_waiver_may_name_its_last_day_as_a_date(tmp_path: Path) -> None:
     gate = "{method: sequential, margins: {harm: 0.1}, waivers: [{what: harm, who: me, why: new, until: 2030-01-31}]}"
     done = recipe.load(written(tmp_path, WHOLE.replace("{margins: {harm: 0.1}}", gate)))

@@ -75,4 +75,9 @@ def _as_ours(error: Exception) -> LrmError:
         return error
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return Exhausted(f"{type(error).__name__}: disk or memory is full; free some and ask again")
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which the control plane does not have
+        return Exhausted(
+            "the GPU's memory is full; set gradient_checkpointing: true, a smaller micro_batch_size or max_tokens, or "
+            "a higher zero_stage"
+        )
     return LrmError(f"internal error ({type(error).__name__}); the job's log has the details")

@@ -97,13 +97,16 @@ def make_engine(trained: Trained, spec: TrainingSpec, precision: str, saved: Sav
 
     With `saved` it goes on from a resume point.
     """
+    torch.cuda.empty_cache()  # of what was shown and tried on it before
     if spec.gradient_checkpointing:
         trained.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained.train()
     if saved is not None and (spec.zero_stage < 3 or dist.get_rank() == 0):
         restore_weights(trained, saved)
-    optimizer = make_optimizer(trained, spec)
-    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=configuration(spec, precision))
+    optimizer, how = make_optimizer(trained, spec), configuration(spec, precision)
+    if spec.zero_stage == 3:
+        _deal_out(trained, how)
+    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer, config=how)
     if spec.processes == 1 and not engine.zero_optimization():
         engine.enable_backward_allreduce = False  # a tenth of the time of a small model, to average with nobody
     if saved is not None:
@@ -153,6 +156,16 @@ def configuration(spec: TrainingSpec, precision: str) -> dict[str, Any]:
     }
 
 
+def _deal_out(trained: torch.nn.Module, how: dict[str, Any]) -> None:
+    """ZeRO-3: from the first process's memory to the devices, one parameter at a time, of which each keeps its share.
+
+    Left to itself the engine puts the whole model on every device first, where a large one has no room.
+    """
+    deepspeed.zero.Init(module=trained, config_dict_or_path=how, dtype=torch.float32)
+    for buffer in trained.buffers():
+        buffer.data = buffer.to(device())
+
+
 def _hollow(folder: Path) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with no_init_weights():
@@ -183,6 +196,19 @@ def _gemm_seconds(dtype: torch.dtype) -> float:
         torch.mm(left, right)
         best = min(best, time.perf_counter() - started)
     return best
+
+
+def host_state(module: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Every tensor in the first process's host memory, a tied one once for its names; of other processes nothing.
+
+    All take part: under ZeRO-3 one parameter at a time is gathered, for no device has room for all.
+    """
+    tensors, copies = module.state_dict(keep_vars=True), dict[int, torch.Tensor]()
+    for tensor in {id(each): each for each in tensors.values()}.values():
+        with deepspeed.zero.GatheredParameters([tensor]):
+            if dist.get_rank() == 0:
+                copies[id(tensor)] = tensor.detach().to("cpu", dtype)
+    return {name: copies[id(tensor)].contiguous() for name, tensor in tensors.items()} if copies else {}
 
 
 def base_dtype(folder: Path) -> torch.dtype:

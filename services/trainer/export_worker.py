@@ -1,6 +1,7 @@
 """A model as a plain Hugging Face folder, read back before anybody is told that it exists."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ TOKENIZER_FILES = (
 )
 
 
-def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder: Path, template: str = "") -> None:
-    """Weights as safetensors in `dtype`; tokenizer, chat template and generation config byte for byte from `like`.
+State = Mapping[str, torch.Tensor]  # by name
+
+
+def write_folder(model: PreTrainedModel, state: State, like: Path, folder: Path, template: str = "") -> None:
+    """`state` as safetensors; tokenizer, chat template and generation config byte for byte from `like`.
 
     A model that was trained with a family's template by its name has that one: it is served as it was trained.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder, state_dict=_state(model, dtype))
-    model.config.dtype = dtype  # where transformers has written what the model is trained in
+    model.save_pretrained(folder, state_dict=dict(state))
+    model.config.dtype = next(iter(state.values())).dtype  # where transformers has written what the model is trained in
     model.config.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (like / name).is_file():
@@ -45,14 +49,13 @@ def write_folder(model: PreTrainedModel, dtype: torch.dtype, like: Path, folder:
         (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
 
 
-def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> None:
-    """Loads the folder anew: every tensor as in `model`, finite logits for the sample's first ids, a few tokens more.
+def verify_folder(folder: Path, expected: State, sample: list[int]) -> None:
+    """Loads the folder anew: every tensor as expected, finite logits for the sample's first ids, a few tokens more.
 
     Raises Corrupt.
     """
     again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
     again.train(False)
-    expected = model.state_dict()
     for name, tensor in again.state_dict().items():
         if not torch.equal(tensor, expected[name].detach().to("cpu", tensor.dtype)):
             raise Corrupt(f"{name} in the written checkpoint is not what was trained; check the disk and train again")
@@ -62,16 +65,6 @@ def verify_folder(folder: Path, model: PreTrainedModel, sample: list[int]) -> No
     if not torch.isfinite(logits).all():
         raise Corrupt("the written checkpoint computes values that are not finite; lower the learning rate")
     _generate(again, ids[:, :SMOKE_TOKENS])
-
-
-def _state(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """In host memory; a tied matrix stays one tensor under its names, so that it is stored once."""
-    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
-    state = {}
-    for name, tensor in model.state_dict().items():
-        key = tensor.data_ptr(), tensor.shape
-        copies[key] = state[name] = copies[key] if key in copies else tensor.detach().to("cpu", dtype)
-    return state
 
 
 def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:
@@ -87,11 +80,10 @@ def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:
         raise Corrupt("the written checkpoint generates nothing; look at its generation_config.json")
 
 
-def write_heads(store: ObjectStore, run: str, heads: torch.nn.ModuleDict) -> None:
+def write_heads(store: ObjectStore, run: str, state: State) -> None:
     """What a method trained beside the model goes beside the run: servers read every safetensors file of a folder."""
-    if len(heads):
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in heads.state_dict().items()}
-        store.write(f"runs/{run}/heads.safetensors", save(state))
+    if state:
+        store.write(f"runs/{run}/heads.safetensors", save(dict(state)))
 
 
 def count_parameters(folder: Path) -> float:

@@ -36,6 +36,8 @@ class Gauge:
     def __init__(self, model: torch.nn.Module, precision: str, device: torch.device) -> None:
         """Measures, together with all processes."""
         self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # what was shown and tried before is not the training's
         sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
         self._flops_per_token = 4.0 * sum(size for size, _ in sizes) + 2.0 * sum(size for size, grad in sizes if grad)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""

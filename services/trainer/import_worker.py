@@ -121,7 +121,7 @@ def _complete_and_verify(folder: Path, model: PreTrainedModel) -> None:
     if not (folder / "generation_config.json").is_file():
         GenerationConfig.from_model_config(model.config).save_pretrained(folder)
     ids = read_tokenizer(folder).encode(SAMPLE, add_special_tokens=False).ids
-    export_worker.verify_folder(folder, model, ids)
+    export_worker.verify_folder(folder, model.state_dict(), ids)
 
 
 def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:

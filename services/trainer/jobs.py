@@ -6,6 +6,7 @@ from lrm_safety.nouns import Run, TrainingSpec
 
 BYTES_PER_PARAMETER = 28  # fp32 weights, gradients, two moments; the copy of all but gradients that is being saved
 LORA_BYTES_PER_PARAMETER = 12  # fp32 weights; in the end the merged copy that is saved, and the one that is read back
+STOPS_IN_S = 86400  # torchrun's patience with processes that save before they end, else 30 s; the runner's grace counts
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
 
 
@@ -78,9 +79,11 @@ def _bytes_per_parameter(spec: TrainingSpec) -> float:
 
 def _rendezvous(spec: TrainingSpec) -> list[str]:
     """Arguments of torchrun; what is in $() is known on each node."""
+    patience = f"--shutdown-timeout={STOPS_IN_S}"
     if spec.nodes == 1:
-        return ["--standalone", f"--nproc-per-node={spec.processes}"]
+        return [patience, "--standalone", f"--nproc-per-node={spec.processes}"]
     return [
+        patience,
         f"--nnodes={spec.nodes}",
         f"--nproc-per-node={spec.processes // spec.nodes}",
         "--node-rank=$(NODE_RANK)",

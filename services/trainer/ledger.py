@@ -11,6 +11,7 @@ runs/<run>/job/result.json                   the Checkpoint that came out, writt
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lrm_safety import errors, jsonl
@@ -18,6 +19,7 @@ from lrm_safety.nouns import Analysis, Checkpoint, Progress, TrainingMetrics, Tr
 from lrm_safety.store import ObjectStore
 
 WRITE_EVERY_S = 1.0
+AT_ONCE = 16  # objects read: a training of hours leaves thousands
 
 
 @dataclass
@@ -108,8 +110,9 @@ class Ledger:
     def read_metrics(self) -> Iterator[TrainingMetrics]:
         """One row a step, in order."""
         rows: dict[int, TrainingMetrics] = {}
-        for key in self.store.list(f"{self._root}/metrics/"):  # by attempt, so later ones overwrite
-            rows |= {row.step: row for row in jsonl.unpack(TrainingMetrics, self.store.read(key))}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for written in pool.map(self.store.read, self.store.list(f"{self._root}/metrics/")):  # by attempt
+                rows |= {row.step: row for row in jsonl.unpack(TrainingMetrics, written)}  # so later ones overwrite
         yield from (rows[step] for step in sorted(rows))
 
     def _shown(self) -> dict[str, float]:

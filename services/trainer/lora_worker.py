@@ -5,6 +5,7 @@ peft takes seconds to import, so only trainings that ask for it do.
 
 from typing import TYPE_CHECKING, cast
 
+import deepspeed
 import torch
 from transformers import PreTrainedModel
 
@@ -30,5 +31,14 @@ def adapt(model: PreTrainedModel, lora: Lora, seed: int) -> "PeftModel":
 
 
 def merge(adapted: "PeftModel") -> PreTrainedModel:
-    """The plain model with its updates added; what was adapted is that model from then on."""
-    return cast(PreTrainedModel, adapted.merge_and_unload())
+    """The plain model with its updates added; what was adapted is that model from then on.
+
+    All processes take part: under ZeRO-3 one layer at a time is gathered.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in adapted.modules():
+        if isinstance(layer, BaseTunerLayer):
+            with deepspeed.zero.GatheredParameters(list(layer.parameters()), modifier_rank=0):
+                layer.merge()
+    return cast(PreTrainedModel, adapted.unload())

@@ -6,8 +6,9 @@ ways, and the fastest way that agrees with the plain one, each sequence alone, i
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -33,13 +34,14 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the gradients' difference in norm
 def agree(model: PreTrainedModel, examples: EncodedRows, spec: TrainingSpec, precision: str, ledger: Ledger) -> Way:
     """The way of the whole run: all processes and all attempts take the first one's choice.
 
-    The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is.
+    The model goes to its device before, unless ZeRO-3 is going to spread it: then this is shown where it is, in fp32,
+    since many processors only emulate bf16.
     """
     if spec.zero_stage < 3:
         model.to(engine_worker.device())  # type: ignore[arg-type]
     chosen = [""]
     if dist.get_rank() == 0:
-        way = choose_way(model, examples, precision)
+        way = choose_way(model, examples, precision if spec.zero_stage < 3 else "fp32")
         chosen = [ledger.choose("way", json.dumps(asdict(way)))]
     dist.broadcast_object_list(chosen, device=engine_worker.device())
     way = Way(**json.loads(chosen[0]))
@@ -102,10 +104,23 @@ def together(model: PreTrainedModel, way: Way, pieces: Sequence[Piece]) -> torch
 
 
 def measure(model: PreTrainedModel, loss: torch.Tensor) -> Measured:
-    """Goes backward from the loss."""
+    """Goes backward from the loss. Each gradient goes as soon as it is sampled: there may be no room for all."""
     model.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item(), torch.cat(list(_samples(model)))
+    samples: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    def sample(parameter: torch.nn.Parameter) -> None:
+        flat = cast(torch.Tensor, parameter.grad).flatten()
+        samples[parameter] = flat[:: max(1, len(flat) // SAMPLED)].to(torch.float32, copy=True)
+        parameter.grad = None
+
+    trained = [each for each in model.parameters() if each.requires_grad]
+    hooks = [each.register_post_accumulate_grad_hook(sample) for each in trained]  # type: ignore[no-untyped-call]
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return loss.item(), torch.cat([samples[each] for each in trained if each in samples])
 
 
 def difference(plain: Measured, other: Measured) -> float:
@@ -138,10 +153,3 @@ def _error(model: PreTrainedModel, way: Way, pieces: Sequence[Piece], plain: Mea
     if not error_size < float("inf"):
         model.set_attn_implementation(own)
     return error_size
-
-
-def _samples(model: PreTrainedModel) -> Iterator[torch.Tensor]:
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            flat = parameter.grad.flatten()
-            yield flat[:: max(1, len(flat) // SAMPLED)].float()

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import deepspeed
+import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
@@ -49,9 +49,9 @@ def work(attempt: Attempt) -> None:
     spec = attempt.run.spec.training
     attempt.ledger.progress("preparing", 0, 1, "steps")
     base = artefacts.find(attempt.store, "checkpoints", Checkpoint, spec.base)
-    folder = artefacts.fetch(attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
-    rendering.prove(folder, spec.thinking, spec.template)
     engine_worker.join_processes()
+    folder = fetch(attempt, base)
+    rendering.prove(folder, spec.thinking, spec.template)
     precision = engine_worker.choose_precision(spec, attempt.ledger)
     shape = Shape.read(folder, base.parameters)
     outset_worker.reckon(shape, spec, precision)
@@ -122,17 +122,20 @@ class Training:
 
     def publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
         """The final weights as a Checkpoint, verified first; the run's result is the last thing written."""
-        parameters = list(self._engine.module.parameters())
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self._spec.zero_stage == 3):
-            if self._rank == 0:
-                self._publish(base, folder, spec)
-            dist.barrier()  # inside: what gathers the parameters waits for minutes only
+        if self._rank == 0:
+            self._attempt.ledger.progress("publishing", 0, 1, "checkpoints")
+        model, heads = self._engine.module.exported(), self._engine.module.heads
+        state = engine_worker.host_state(model, engine_worker.base_dtype(folder))
+        beside = engine_worker.host_state(heads, torch.float32)
+        if self._rank == 0:
+            export_worker.write_heads(self._attempt.store, self._attempt.run.id, beside)
+            out = _scratch(self._attempt) / "result"
+            export_worker.write_folder(model, state, folder, out, spec.template)
+            export_worker.verify_folder(out, state, self._encoded.examples[0].ids)
+            self._publish(base, out, spec)
+        dist.barrier()
 
-    def _publish(self, base: Checkpoint, folder: Path, spec: TrainingSpec) -> None:
-        ledger, out, model = self._attempt.ledger, _scratch(self._attempt) / "result", self._engine.module.exported()
-        ledger.progress("publishing", 0, 1, "checkpoints")
-        export_worker.write_folder(model, engine_worker.base_dtype(folder), folder, out, spec.template)
-        export_worker.verify_folder(out, model, self._encoded.examples[0].ids)
+    def _publish(self, base: Checkpoint, out: Path, spec: TrainingSpec) -> None:
         lineage = Lineage(
             base=spec.base,
             dataset=spec.dataset,
@@ -145,8 +148,7 @@ class Training:
         )
         size = export_worker.count_parameters(out)
         checkpoint = Checkpoint(name=spec.name, lineage=lineage, step=self._plan.steps, parameters=size)
-        export_worker.write_heads(self._attempt.store, self._attempt.run.id, self._engine.module.heads)
-        ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
+        self._attempt.ledger.finish(artefacts.publish(self._attempt.store, "checkpoints", out, checkpoint))
         if self._encoded.dropped:
             log.warning("examples_dropped", dropped_too_long=self._encoded.dropped, max_tokens=spec.max_tokens)
         self._points.clear()
@@ -154,6 +156,27 @@ class Training:
 
     def _note_stop(self, *_: object) -> None:
         self._was_asked_to_stop = True
+
+
+def fetch(attempt: Attempt, base: Checkpoint) -> Path:
+    """The base's files: one process of each machine fetches them, for all at once would need as many times the room."""
+    fetched = partial(artefacts.fetch, attempt.store, "checkpoints", base, attempt.settings.state_dir / "models")
+    if dist.get_node_local_rank(0) == 0:
+        fetched()
+    dist.barrier()
+    return fetched()
+
+
+def find_point(attempt: Attempt) -> tuple[str, int]:
+    """(run, steps done) of the point that this attempt goes on from: its own newest, else that of what it continues."""
+    own, before = _points(attempt).newest(), attempt.run.spec.training.continues
+    if own or not before:
+        return attempt.run.id, own
+    done = ResumePoints(attempt.store, before).newest()
+    if not done:
+        raise InvalidInput(f"training.continues is {before}, whose resume points are gone: start anew without it")
+    continuing.adopt(attempt.store, before, done, attempt.ledger)
+    return before, done
 
 
 def _points(attempt: Attempt) -> ResumePoints:
@@ -166,10 +189,11 @@ def _scratch(attempt: Attempt) -> Path:
 
 def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
     """(steps done before this attempt, the newest resume point on this machine's disk if there is one)."""
-    points, folder = _found(attempt), _scratch(attempt) / "resume"
-    if points is None:
+    found, folder = [find_point(attempt) if dist.get_rank() == 0 else ("", 0)], _scratch(attempt) / "resume"
+    dist.broadcast_object_list(found, device=engine_worker.device())  # a lost attempt may be writing its last point yet
+    points, done = ResumePoints(attempt.store, found[0][0]), found[0][1]
+    if not done:
         return 0, None
-    done = points.newest()
     if dist.get_node_local_rank(0) == 0:
         points.download(done, folder)
     dist.barrier()
@@ -179,19 +203,6 @@ def _resume(attempt: Attempt) -> tuple[int, Saved | None]:
         shutil.rmtree(folder)  # the open files stay readable
     log.info("training_resumed", run=attempt.run.id, of=points.run, step=done)
     return done, saved
-
-
-def _found(attempt: Attempt) -> ResumePoints | None:
-    """The points that this attempt goes on from: its run's own, else those of the run that it continues."""
-    own, before = _points(attempt), attempt.run.spec.training.continues
-    if own.newest():
-        return own
-    if not before:
-        return None
-    points = ResumePoints(attempt.store, before)
-    if dist.get_rank() == 0:
-        continuing.adopt(attempt.store, before, points.newest(), attempt.ledger)
-    return points
 
 
 def _prepare(attempt: Attempt, folder: Path) -> tuple[EncodedSet, PreTrainedModel]:

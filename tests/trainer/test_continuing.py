@@ -5,6 +5,8 @@ import pytest
 from lrm_safety import jsonl
 from lrm_safety.errors import InvalidInput, NotFound
 from lrm_safety.nouns import Run, RunSpec, TrainingMetrics, TrainingSpec
+from services.trainer import worker
+from services.trainer.attempt import Attempt
 from services.trainer.continuing import adopt, require_point
 from services.trainer.ledger import Ledger
 from services.trainer.resume import ResumePoints
@@ -59,3 +61,12 @@ def test_the_curve_comes_along_up_to_the_point(store, stopped):
     ledger = Ledger(store, "training-3", 1)
     adopt(store, "training-1", 2, ledger)
     assert [row.loss for row in ledger.read_metrics()] == [1, 2]
+
+
+def test_points_that_are_gone_meanwhile(store, settings, stopped):
+    """The run that is continued was asked for again, and is done."""
+    ResumePoints(store, "training-1").clear()
+    run = Run(id="training-3", spec=RunSpec(training=asked(stopped)))
+    attempt = Attempt(run, settings, store, Ledger(store, run.id, 1))
+    with pytest.raises(InvalidInput, match="training-1, whose resume points are gone"):
+        worker.find_point(attempt)

@@ -8,10 +8,12 @@ from lrm_safety import jsonl, outages
 from lrm_safety.adoption import Adoption
 from lrm_safety.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from lrm_safety.jobs import JobSpec, JobState, JobStatus
+from lrm_safety.jobs.machine import Machine
 from lrm_safety.nouns import Checkpoint, Progress, Run, RunSpec, RunState, TrainingSpec, has_ended
 from lrm_safety.runs import RunHost, read_run, run_id
 from services.trainer import following, stake
 from services.trainer.following import JobRun
+from services.trainer.jobs import STOPS_IN_S, worker_job
 from services.trainer.ledger import Ledger
 from services.trainer.resume import ResumePoints
 from tests.bench.test_evaluate import wait_for
@@ -241,3 +243,12 @@ def test_in_a_cluster_a_runner_or_a_store_may_be_away_for_a_while(store, monkeyp
     run = host.start("training", RunSpec(training=TrainingSpec(name="tuned")), work)
     wait_for(lambda: host.get(run.id).state == RunState.RUN_STATE_DONE)
     assert len(runner.submitted) == 1
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_torchrun_leaves_it_to_the_runner_how_long_a_save_may_take(nodes):
+    """By itself it kills processes 30 s after SIGTERM."""
+    run = Run(id="training-1", spec=RunSpec(training=TrainingSpec(processes=4, nodes=nodes)))
+    command = worker_job(run, 1e6, 1, Machine(cpus=4, memory_gib=64)).command
+    launcher = command[: command.index("services.trainer.worker")]
+    assert f"--shutdown-timeout={STOPS_IN_S}" in launcher and STOPS_IN_S > 3600

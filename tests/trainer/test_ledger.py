@@ -1,9 +1,14 @@
 """What a job writes and its service reads: metrics of several attempts, progress, errors, choices."""
 
-import pytest
+from types import SimpleNamespace
 
+import pytest
+import torch
+
+from lrm_safety import jsonl
 from lrm_safety.errors import Exhausted, InvalidInput, LrmError
-from lrm_safety.nouns import Checkpoint, TrainingMetrics
+from lrm_safety.nouns import Checkpoint, Run, TrainingMetrics
+from services.trainer import attempt
 from services.trainer.ledger import Ledger
 
 
@@ -34,6 +39,20 @@ def test_progress_shows_the_newest_metrics(store):
     assert (ledger.read_progress().stage, ledger.read_progress().metrics["loss"]) == ("publishing", 2.0)
     assert ledger.read_progress().metrics["dropped_too_long"] == 4
     assert len(list(ledger.read_metrics())) == 2
+
+
+def test_a_full_gpu_is_told_as_such(monkeypatch, settings, store):
+    """Asking again will not help, but asking for less will."""
+    store.write("runs/training-1/spec.json", jsonl.dumps(Run(id="training-1", kind="training")).encode())
+    monkeypatch.setattr(attempt, "Settings", SimpleNamespace(from_env=lambda: settings))
+    monkeypatch.setattr(attempt.observe, "configure", lambda settings: None)
+
+    def work(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    assert attempt.carry_out(work, ["training-1", "1"]) == attempt.EXIT_FAILED
+    error = Ledger(store, "training-1").read_error(1)
+    assert isinstance(error, Exhausted) and "smaller micro_batch_size" in str(error)
 
 
 @pytest.mark.parametrize("error", [InvalidInput("a"), Exhausted("b"), LrmError("c")])

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn import functional
 from transformers import (
     AttentionInterface,
@@ -15,10 +16,12 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from services.trainer import cross_entropy_worker, forward_worker
+from lrm_safety.nouns import TrainingSpec
+from services.trainer import cross_entropy_worker, forward_worker, proof_worker
 from services.trainer.encoding import EncodedRows
 from services.trainer.forward_worker import FLASH, SLICES, VARLEN, Way, attend_varlen, attend_within, ways
-from services.trainer.proof_worker import choose_way
+from services.trainer.ledger import Ledger
+from services.trainer.proof_worker import choose_way, measure
 from tests.trainer.methods.made import SHAPE, encoded
 
 EXAMPLES = EncodedRows.of(encoded(length, 12, seed) for seed, length in enumerate((30, 60, 30)))
@@ -36,6 +39,33 @@ def test_packed_where_it_is_the_same():
     assert choose_way(model, EXAMPLES, "fp32") == Way(SLICES, True, True)
     assert model.config._attn_implementation == SLICES
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(2, "bf16"), (3, "fp32")])
+def test_what_zero_3_will_spread_is_shown_on_a_processor(monkeypatch, store, stage, precision):
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda objects, device: None)
+    shown, way = [], Way(SLICES, True, True)
+    monkeypatch.setattr(proof_worker, "choose_way", lambda model, rows, precision: shown.append(precision) or way)
+    model, spec = LlamaForCausalLM(LlamaConfig(**SHAPE)), TrainingSpec(zero_stage=stage)
+    assert proof_worker.agree(model, EXAMPLES, spec, "bf16", Ledger(store, "training-1", 1)) == way
+    assert shown == [precision]
+
+
+def test_no_more_than_one_gradient_is_there_at_a_time():
+    """A model whose weights fill a GPU has no room there for as many gradients."""
+    model, held = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)), []
+
+    def count(_):
+        held.append(sum(parameter.grad is not None for parameter in model.parameters()))
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(count)
+    ids = torch.arange(20)[None]
+    _, found = measure(model, model(input_ids=ids, labels=ids).loss)
+    assert held and max(held) == 1 and all(parameter.grad is None for parameter in model.parameters())
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.testing.assert_close(found, torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
 
 
 def test_with_logits_where_the_model_goes_on_behind_its_head():

@@ -41,7 +41,8 @@ def weights(bench: Bench, ledger: Ledger, tmp_path: Path) -> list[dict[str, torc
 
 
 @pytest.mark.long
-def test_safekey_with_lora_in_turns(bench, tmp_path):
+@pytest.mark.parametrize("stage", [0, 3])
+def test_safekey_with_lora_in_turns(bench, tmp_path, stage):
     bench.dataset = publish_examples(bench.store, tmp_path, rows(), "mixed")
     spec = bench.spec(
         method="safekey",
@@ -49,6 +50,7 @@ def test_safekey_with_lora_in_turns(bench, tmp_path):
         lora=Lora(rank=4, dropout=0.1),
         turns=[Turn(part="safety", steps=1), Turn(part="maths", steps=1)],
         epochs=3,
+        zero_stage=stage,
     )
     ledger, code, output = bench.train(spec)
     assert code == 0, output
