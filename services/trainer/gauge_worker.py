@@ -38,7 +38,8 @@ class Gauge:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what was shown and tried before is not the training's
-        sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
+        tables = _tables(model)
+        sizes = [(_size(each), each.requires_grad) for each in model.parameters() if id(each) not in tables]
         self._flops_per_token = 4.0 * sum(size for size, _ in sizes) + 2.0 * sum(size for size, grad in sizes if grad)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         published = next((rate for part, rate in PUBLISHED_TFLOPS.items() if part in name), 0)
@@ -70,6 +71,15 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def _tables(model: torch.nn.Module) -> set[int]:
+    """Ids of embeddings that only look up: nothing multiplies by them, as it does by those that are the head, too."""
+    found: dict[bool, set[int]] = {True: set(), False: set()}
+    for module in model.modules():
+        looks_up = isinstance(module, torch.nn.Embedding)
+        found[looks_up] |= {id(each) for each in module.parameters(recurse=False)}
+    return found[True] - found[False]
 
 
 def _size(parameter: torch.nn.Parameter) -> int:

@@ -5,6 +5,8 @@ from lrm_safety.jobs.machine import Machine
 from lrm_safety.nouns import Run, TrainingSpec
 
 BYTES_PER_PARAMETER = 28  # fp32 weights, gradients, two moments; the copy of all but gradients that is being saved
+BESIDE_GPUS = 16  # where all of that is on GPUs: the copy that is being saved, and what a process loads and reads back
+WHOLE = 8  # on the first node, however many there are: the weights as they are loaded; in the end saved, and read back
 LORA_BYTES_PER_PARAMETER = 12  # fp32 weights; in the end the merged copy that is saved, and the one that is read back
 STOPS_IN_S = 86400  # torchrun's patience with processes that save before they end, else 30 s; the runner's grace counts
 PROCESS_GIB = 1.5  # interpreter, libraries, activations of a micro-batch
@@ -21,7 +23,7 @@ def worker_job(run: Run, parameters: float, attempt: int, machine: Machine) -> J
         command=[PYTHON, *launcher, "-m", "services.trainer.worker", run.id, str(attempt)],
         env={**_env(cores // processes, machine), **(_alone() if spec.processes == 1 else {})},
         cpus=cores,
-        memory_gib=round(PROCESS_GIB * processes + _bytes_per_parameter(spec) * parameters / spec.nodes / 2**30, 1),
+        memory_gib=round(PROCESS_GIB * processes + _bytes_per_parameter(spec, machine) * parameters / 2**30, 1),
         gpus=processes if machine.gpus else 0,
         nodes=spec.nodes,
         node_pool=spec.node_pool,
@@ -70,11 +72,15 @@ def job_id(run: str, attempt: int) -> str:
     return f"{run}-{attempt}"
 
 
-def _bytes_per_parameter(spec: TrainingSpec) -> float:
-    """LoRA's updates take 16 bytes each: rank / 32 of a parameter in matrices of 1024 x 1024, less in larger ones."""
-    if not spec.HasField("lora"):
-        return BYTES_PER_PARAMETER
-    return min(BYTES_PER_PARAMETER, LORA_BYTES_PER_PARAMETER + spec.lora.rank / 32)
+def _bytes_per_parameter(spec: TrainingSpec, machine: Machine) -> float:
+    """In each node's memory.
+
+    LoRA's updates take 16 bytes each: rank / 32 of a parameter in matrices of 1024 x 1024, less in larger ones.
+    """
+    most: float = BESIDE_GPUS if machine.gpus and spec.offload == "none" else BYTES_PER_PARAMETER
+    if spec.HasField("lora"):
+        most = min(most, LORA_BYTES_PER_PARAMETER + spec.lora.rank / 32)
+    return max(WHOLE, most / spec.nodes)
 
 
 def _rendezvous(spec: TrainingSpec) -> list[str]:

@@ -56,12 +56,20 @@ def test_lora_has_gradients_and_moments_of_its_updates_alone(tmp_path):
     assert [found[name] for name in ("weights", "gradients", "optimizer")] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(("rank", "gib"), [(0, 28), (16, 12.5), (1024, 28)])
-def test_a_job_asks_for_less_with_lora(rank, gib):
-    spec = TrainingSpec(processes=1, nodes=1, **({"lora": Lora(rank=rank)} if rank else {}))
+@pytest.mark.parametrize(
+    ("rank", "gpus", "offload", "gib"),
+    [(0, 0, "none", 28), (16, 0, "none", 12.5), (1024, 0, "none", 28), (0, 1, "none", 16), (0, 1, "optimizer", 28)],
+)
+def test_a_job_asks_for_less_with_lora_and_where_the_state_is_on_gpus(rank, gpus, offload, gib):
+    spec = TrainingSpec(processes=1, nodes=1, offload=offload, **({"lora": Lora(rank=rank)} if rank else {}))
     run = Run(id="training-1", spec=RunSpec(training=spec))
-    job = worker_job(run, 2**30, 1, Machine(cpus=2, memory_gib=64))
+    job = worker_job(run, 2**30, 1, Machine(cpus=2, memory_gib=64, gpus=gpus))
     assert job.memory_gib == PROCESS_GIB + gib
+    spec.nodes = spec.processes = 4  # of which the first loads all, and writes all in the end
+    job = worker_job(
+        Run(id="training-1", spec=RunSpec(training=spec)), 2**30, 1, Machine(cpus=2, memory_gib=64, gpus=gpus)
+    )
+    assert job.memory_gib == PROCESS_GIB + 8
 
 
 def test_checkpointing_keeps_one_layer_of_activations():

@@ -128,7 +128,7 @@ def test_padded_where_an_example_is_longer_than_the_window_of_attention(window, 
     assert choose_way(model, EXAMPLES, "fp32") == way
 
 
-@pytest.mark.parametrize("count", [0, 1, cross_entropy_worker.ROWS + 3])
+@pytest.mark.parametrize("count", [0, 1, cross_entropy_worker.ROWS["cpu"] + 3])
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_the_head_without_logits(count, is_frozen):
     """Loss, first choices and both gradients, through an upstream factor as the engine has one."""
