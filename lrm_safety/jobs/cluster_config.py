@@ -50,6 +50,7 @@ class ClusterConfig:
     service_account: str
     image_pull_secrets: list[str] = field(default_factory=list)
     env_from: list[dict[str, Any]] = field(default_factory=list)
+    engine_uid: int = 10001  # upstream engines would be root, and run as well so; 0 = the platform chooses
     queue: str = ""  # of Kueue
     priority_classes: dict[str, str] = field(default_factory=dict)  # of a priority; "" = none
     workload_priority_classes: dict[str, str] = field(default_factory=dict)  # Kueue's

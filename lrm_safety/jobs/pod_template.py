@@ -15,7 +15,6 @@ from lrm_safety.settings import Settings
 
 CONTAINER, WEIGHTS = "job", "weights"  # names of the containers
 STATE, HOME = PurePosixPath("/var/lib/lrm"), PurePosixPath("/home/lrm")
-USER_ID = 10001  # of our images; upstream engines would run as root, and run as well as this user
 MASTER_PORT = 29500
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 DRAIN_S = 5  # between "takes no more requests" and SIGTERM: routers look this often
@@ -54,8 +53,8 @@ def pod_spec(spec: JobSpec, config: ClusterConfig, pool: Pool, settings: Setting
         made["restartPolicy"] = "Never"
     if spec.nodes > 1:
         made["subdomain"] = spec.id
-    if pool.model_cache and spec.weights:
-        made["securityContext"] |= {"fsGroup": USER_ID, "fsGroupChangePolicy": "OnRootMismatch"}
+    if pool.model_cache and spec.weights and config.engine_uid:
+        made["securityContext"] |= {"fsGroup": config.engine_uid, "fsGroupChangePolicy": "OnRootMismatch"}
     optional = {
         "imagePullSecrets": [{"name": name} for name in config.image_pull_secrets],
         "nodeSelector": pool.node_selector,
@@ -70,8 +69,8 @@ def _container(spec: JobSpec, config: ClusterConfig, pool: Pool, settings: Setti
     made = _any_container(spec, config, pool, settings)
     made |= {"name": CONTAINER, "command": [_literal(word, spec) for word in spec.command]}
     made["volumeMounts"] = [*_mounts(spec, pool, is_read_only=True), {"name": "shm", "mountPath": "/dev/shm"}]
-    if spec.image == "engine":
-        made["securityContext"] = {**_CONTAINER_SECURITY, "runAsUser": USER_ID}
+    if spec.image == "engine" and config.engine_uid:
+        made["securityContext"] = {**_CONTAINER_SECURITY, "runAsUser": config.engine_uid}
     if spec.port:
         made |= _server(spec.port)
     elif config.env_from:  # a server gets its files from WEIGHTS and needs no key

@@ -50,6 +50,7 @@ def test_values_reach_the_description() -> None:
     assert gpu.pool("h100").gpus == 8
     assert gpu.pool("h100").has_fast_bf16
     assert gpu.pool("l4").model_cache == "models"
+    assert (_description("default").engine_uid, _description("openshift").engine_uid) == (10001, 0)
     shared = _description("tenancy")
     assert shared.queue == "safety"
     assert shared.priority_classes["filler"] == "preemptible"
@@ -119,6 +120,24 @@ def test_an_engine_reaches_the_store_until_it_has_its_weights_and_then_nothing()
     for component in (*SERVICES, "job", "setup", "test"):
         others = {**labels, "app.kubernetes.io/component": component}
         assert "lrm-safety-store-all-but-engines" in _egress(found, others)
+
+
+def test_a_store_in_the_cluster_is_reached_by_labels_and_on_its_pods_port() -> None:
+    """Policies see the pods behind a Service, and their port; Cilium's blocks of addresses are never pods."""
+    for policy in ("all-but-engines", "fetching"):
+        _, store = named(objects("tenancy"), "NetworkPolicy", f"lrm-safety-store-{policy}")["spec"]["egress"]
+        assert {each["port"] for each in store["ports"]} == {443, 9000}
+        assert [each["podSelector"]["matchLabels"] for each in store["to"] if "podSelector" in each] == [
+            {"app": "minio"}
+        ]
+    _, alone = named(objects("external_store"), "NetworkPolicy", "lrm-safety-store-fetching")["spec"]["egress"]
+    assert alone["ports"] == [{"port": 443}]
+
+
+def test_names_are_asked_for_where_dns_answers() -> None:
+    for values, port in (("default", 53), ("openshift", 5353)):
+        dns, _ = named(objects(values), "NetworkPolicy", "lrm-safety-store-fetching")["spec"]["egress"]
+        assert {(each["protocol"], each["port"]) for each in dns["ports"]} == {("UDP", port), ("TCP", port)}
 
 
 @pytest.mark.parametrize("values", ["cert_manager", "cert_manager_issuer"])

@@ -187,6 +187,15 @@ def test_the_model_cache_is_written_by_who_verifies_and_only_read_by_the_engine(
     assert "models" not in [each["name"] for each in pod_of(objects(ENGINE, alone)[0])["volumes"]]
 
 
+def test_an_engine_is_no_root_and_of_the_platforms_users_where_it_gives_them() -> None:
+    """OpenShift refuses a pod that names a user or a group outside of its namespace's range."""
+    pod = pod_of(objects(ENGINE)[0])
+    assert pod["containers"][0]["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
+    given = pod_of(objects(ENGINE, replace(CONFIG, engine_uid=0))[0])
+    assert not any(name in str(given) for name in ("runAsUser", "fsGroup"))
+    assert violations(given) == []
+
+
 def test_labels_hold_what_labels_can() -> None:
     assert manifests.label_value("Safety & Co.") == "Safety-Co"
     assert manifests.label_value("x" * 80) == "x" * 63
