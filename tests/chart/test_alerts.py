@@ -1,10 +1,13 @@
 """Alerts and dashboard: real promtool over the rendered rules, and no metric in them that the code does not count."""
 
+import ast
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from tests.chart.rendering import ROOT, named, objects
 CASES = Path(__file__).parent / "alerts_test.yaml"
 METRIC = re.compile(r"\blrm_[a-z0-9_]+")
 SUFFIXES = re.compile(r"_(bucket|count|sum)$")
+COUNTERS = ("observe.count", "observe.add", "observe.timing", "observe.gauge")
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +50,22 @@ def test_every_alert_is_tested_both_ways_and_says_what_to_do(groups: list[dict])
 
 
 def test_every_metric_is_counted_somewhere(groups: list[dict]) -> None:
-    board = json.loads(named(objects("monitoring"), "ConfigMap", "lrm-safety-dashboard")["data"]["lrm-safety.json"])
-    expressions = [rule["expr"] for rule in groups[0]["rules"]]
-    expressions += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    used = {SUFFIXES.sub("", name) for text in expressions for name in METRIC.findall(text)}
-    sources = [path for folder in ("lrm_safety", "services") for path in (ROOT / folder).rglob("*.py")]
-    counted = {name for path in sources for name in METRIC.findall(path.read_text(encoding="utf-8"))}
+    used = {SUFFIXES.sub("", name) for text in _expressions(groups) for name in METRIC.findall(text)}
     assert len(used) >= 12
-    assert not used - counted
+    assert not used - set(_counted())
+
+
+def test_every_label_is_one_that_the_metric_has(groups: list[dict]) -> None:
+    """By the calls that count it; `namespace` and, where a metric has none of its own, `service` are the scrape's."""
+    wrong = [
+        f"{label} of {name} in {expression}"
+        for expression in _expressions(groups)
+        for name, label in _labels(expression)
+        if label not in _counted()[SUFFIXES.sub("", name)] | {"namespace", "service", "le"}
+    ]
+    assert not wrong
+    assert ("lrm_x_total", "team") in set(_labels('sum by (kind) (rate(lrm_x_total{team="a"}[5m]))'))
+    assert ("lrm_x_total", "kind") in set(_labels('sum by (kind) (rate(lrm_x_total{team="a"}[5m]))'))
 
 
 def test_the_operators_kinds_are_made_only_where_they_exist() -> None:
@@ -61,6 +73,38 @@ def test_the_operators_kinds_are_made_only_where_they_exist() -> None:
     assert not kinds & {"ServiceMonitor", "PrometheusRule"}
     monitor = named(objects("monitoring"), "ServiceMonitor", "lrm-safety")
     assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def _expressions(groups: list[dict]) -> list[str]:
+    """Of the alerts, and of the dashboard's panels."""
+    board = json.loads(named(objects("monitoring"), "ConfigMap", "lrm-safety-dashboard")["data"]["lrm-safety.json"])
+    alerts = [rule["expr"] for rule in groups[0]["rules"]]
+    return alerts + [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def _labels(expression: str) -> Iterator[tuple[str, str]]:
+    """(metric, label) of every `by (…)`, for each metric in the brackets after it, and of every selector."""
+    for found in re.finditer(r"by \(([^)]*)\) \(", expression):
+        end, depth = found.end(), 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(expression[end], 0)
+            end += 1
+        for name in METRIC.findall(expression[found.end() : end]):
+            yield from ((name, label.strip()) for label in found[1].split(","))
+    for name, selector in re.findall(r"\b(lrm_[a-z0-9_]+)\{([^}]*)\}", expression):
+        yield from ((name, label) for label in re.findall(r"(\w+)=", selector))
+
+
+@cache
+def _counted() -> dict[str, set[str]]:
+    """Metric -> its labels, as the calls of `observe` in the code have them."""
+    sources = [path for folder in ("lrm_safety", "services") for path in (ROOT / folder).rglob("*.py")]
+    calls = [each for path in sources for each in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    return {
+        call.args[0].value: {str(each.arg) for each in call.keywords}
+        for call in calls
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in COUNTERS and isinstance(call.args[0], ast.Constant)
+    }
 
 
 def _without_annotations(group: dict) -> dict:
