@@ -1,6 +1,7 @@
 """The house rules that no linter knows: sizes, names, one door for the environment, generated code as committed."""
 
 import ast
+import os
 import re
 import statistics
 import subprocess
@@ -91,12 +92,14 @@ def test_no_secrets_and_no_machine_paths_in_the_tree() -> None:
 def test_generated_code_is_what_the_protos_say(tmp_path: Path) -> None:
     python = ROOT / ".venv-protos" / "bin" / "python"
     protos = sorted(str(path) for path in (ROOT / "protos" / "lrm_safety" / "v1").glob("*.proto"))
-    command = [str(python), "-m", "grpc_tools.protoc", "-I", str(ROOT / "protos")]
-    subprocess.run([*command, f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}", *protos], check=True)
-    for made in sorted((tmp_path / "lrm_safety" / "v1").iterdir()):
-        assert made.read_text() == (ROOT / "lrm_safety" / "v1" / made.name).read_text(), (
-            f"{made.name}: run `make protos`"
-        )
+    command = [str(python), "-m", "grpc_tools.protoc", "-I", str(ROOT / "protos"), f"--python_out={tmp_path}"]
+    command += [f"--grpc_python_out={tmp_path}", f"--mypy_out=quiet:{tmp_path}", f"--mypy_grpc_out=quiet:{tmp_path}"]
+    plugins = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    subprocess.run([*command, *protos], env=plugins, check=True)
+    made, kept = tmp_path / "lrm_safety" / "v1", ROOT / "lrm_safety" / "v1"
+    assert {path.name for path in made.iterdir()} == {path.name for path in kept.glob("*_pb2*.py*")}
+    for path in sorted(made.iterdir()):
+        assert path.read_text() == (kept / path.name).read_text(), f"{path.name}: run `make protos`"
 
 
 def test_layers() -> None:
