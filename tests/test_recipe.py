@@ -1,5 +1,6 @@
 """Recipes: strict, and explaining themselves."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,17 @@ def test_their_plugins_are_there(path: Path) -> None:
         assert names <= {plugin.name for plugin in registry.describe(folder)}, folder
 
 
-NUMBERS = ("epochs", "learning_rate", "batch_size", "max_tokens", "weight_decay", "max_grad_norm", "seed", "zero_stage")
+NUMBERS = (
+    *("epochs", "learning_rate", "batch_size", "max_tokens", "weight_decay", "max_grad_norm", "seed", "zero_stage"),
+    "warmup_ratio",
+)
 PUBLISHED = {  # what the studies' papers and scripts say
-    "lrm_safety_study": (1, 5e-6, 48, 4096, 0, 1, 42, 2),
-    "lrm_safety_study_math": (1, 5e-6, 64, 4096, 0, 1, 42, 2),
-    "safety_tax": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
-    "safety_tax_two_stages": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3),
-    "star1": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
-    "safekey": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3),
+    "lrm_safety_study": (1, 5e-6, 48, 4096, 0, 1, 42, 2, 0),
+    "lrm_safety_study_math": (1, 5e-6, 64, 4096, 0, 1, 42, 2, 0),
+    "safety_tax": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3, 0),
+    "safety_tax_two_stages": (5, 5e-5, 8, 32768, 1e-4, 1, 42, 3, 0),
+    "star1": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3, 0.025),
+    "safekey": (5, 1e-5, 128, 8192, 1e-4, 0, 2002, 3, 0.04),
 }
 
 
@@ -65,6 +69,17 @@ def test_presets_hold_the_studies_numbers(name: str) -> None:
     assert tuple(getattr(training, number) for number in NUMBERS) == PUBLISHED[name]
     assert training.adam_beta2 == (0.999 if name.startswith("lrm") else 0)  # 0: 0.95
     assert training.batch_size % (training.micro_batch_size * training.processes) == 0
+
+
+def test_the_flags_of_star1_are_commands_in_its_recipe() -> None:
+    path = ROOT / "recipes" / "star1.yaml"
+    text = path.read_text(encoding="utf-8").replace("\\\n#", "")
+    commands = [line.split() for line in text.splitlines() if line.startswith("#   lrm run ")]
+    changes = [[after for before, after in pairwise(words) if before == "--set"] for words in commands]
+    done = [recipe.load(path, change) for change in ([], *changes)]
+    assert [each.training.thinking for each in done] == ["keep", "empty", "none"]
+    assert done[2].model == done[2].dataset.tokenizer != done[0].model
+    assert {each.training.epochs for each in done} == {5}
 
 
 def test_the_first_stage_of_safety_tax_holds_the_numbers_of_s1() -> None:
