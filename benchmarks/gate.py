@@ -5,7 +5,8 @@
 Benchmarks of 400 items with yes/no outcomes (the baseline fails 30 %), a margin of 10 points, α = 5 % for either claim;
 every run is read to its verdict or its end and each peek counts. Two worlds: in `items` the drop is that of the 400
 items exactly, which is what a plan's claims are about; in `wider` the items are a random sample of a population with
-that drop. Ways: `mixture`, a plain mixture of 25 bets; `no plan`; a plan knowing nothing (`order`), the outcomes of the
+that drop. Ways: `mixture`, a plain mixture of 25 bets; `no plan`; `last look`, the same that keeps a fifth of α for
+one test of all items; a plan knowing nothing (`order`), the outcomes of the
 baseline (`baseline`), also those of four earlier checkpoints whose flips correlate 0.5 with the candidate's (`history`)
 or not at all (`misleading`: they flip on the wrong items). `fixed`: McNemar exact and Tango at n = 400.
 `arrival` reads the baseline's plan in the order of arrival, where refusals, the short answers, come first.
@@ -22,12 +23,12 @@ from numpy.typing import NDArray
 
 from lrm_safety import stats
 from lrm_safety.betting import Bets, Floats, Strata, mirrored, whole
-from lrm_safety.sequential import Known, Plan, draw_plan, known
+from lrm_safety.sequential import KEPT, Known, Plan, draw_plan, known
 from lrm_safety.stats import Shown
 
 ITEMS, MARGIN, ALPHA, FAILING, EARLIER, FOLLOW = 400, 0.10, 0.05, 0.3, 4, 0.5**0.5
 CELLS = [(0.0, 0.1), (0.0, 0.2), (0.0, 0.3), (0.02, 0.2), (0.05, 0.2), (0.1, 0.1), (0.1, 0.2), (0.1, 0.3), (0.2, 0.3)]
-WAYS = ("fixed", "mixture", "no plan", "order", "baseline", "history", "misleading", "arrival")
+WAYS = ("fixed", "mixture", "no plan", "last look", "order", "baseline", "history", "misleading", "arrival")
 FAMILY, ROLES, NARROW = {"fixed": 3, "fixed, α each": 1}, 3, 0.02  # way -> roles that share α; roles; margin
 OPEN, PASS, BLOCK = range(3)
 
@@ -101,9 +102,10 @@ def measure(way: str, world: World) -> tuple[float, float, float, float]:
     if way == "arrival":  # harmful answers are long and finish late, whatever the plan
         order = np.argsort(world.candidate + 1e-6 * order, axis=1)
         plans = [_reordered(plan, row) for plan, row in zip(plans, order, strict=True)]
-    table = whole() if way == "no plan" else stack([plan.table for plan in plans])
+    table = whole() if way in ("no plan", "last look") else stack([plan.table for plan in plans])
     strata = np.array([plan.strata for plan in plans])
-    return _summary(*read(table, strata, np.take_along_axis(differences, order, axis=1)))
+    found = read(table, strata, np.take_along_axis(differences, order, axis=1))
+    return _summary(*found, last=differences if way == "last look" else None)
 
 
 def measure_family(way: str, runs: int, seed: int) -> tuple[float, float, float, float]:
@@ -138,7 +140,7 @@ def read(table: Strata, strata: NDArray[np.int64], values: Floats) -> tuple[Floa
 
 def plan_of(way: str, world: World, run: int) -> Plan:
     units = [str(item) for item in range(ITEMS)]
-    if way in ("no plan", "order"):
+    if way in ("no plan", "last look", "order"):
         return draw_plan(units, seed=run)
     earlier = {"history": world.earlier, "misleading": world.misleading}.get(way, np.empty((0, 1, ITEMS)))
     past = earlier[:, run if len(earlier) else 0].T.tolist()
@@ -194,16 +196,29 @@ def _mixture(differences: Floats) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def _summary(better: Floats, worse: Floats) -> tuple[float, float, float, float]:
-    """Saved, passed, blocked, open; of two claims shown at one peek the gate says NOT_WORSE."""
-    last = better.shape[1] + 1
-    over = [each >= -np.log(ALPHA) for each in (better, worse)]
-    first = [np.where(each.any(axis=1), each.argmax(axis=1) + 1, last) for each in over]
+def _summary(better: Floats, worse: Floats, last: Floats | None = None) -> tuple[float, float, float, float]:
+    """Saved, passed, blocked, open; of two claims shown at one peek the gate says NOT_WORSE. `last`: differences."""
+    never = better.shape[1] + 1
+    needed = -np.log(ALPHA if last is None else (1 - KEPT) * ALPHA)
+    over = [each >= needed for each in (better, worse)]
+    first = [np.where(each.any(axis=1), each.argmax(axis=1) + 1, never) for each in over]
     stopped = np.minimum(np.minimum(*first), better.shape[1])
-    passed = (first[0] < last) & (first[0] <= first[1])
+    passed = (first[0] < never) & (first[0] <= first[1])
     blocked = first[1] < first[0]
+    if last is not None:
+        looked = [each if is_open else OPEN for each, is_open in zip(_look(last), ~passed & ~blocked, strict=True)]
+        passed, blocked = passed | (np.array(looked) == PASS), blocked | (np.array(looked) == BLOCK)
     undecided = ~passed & ~blocked
     return 1 - float(stopped.mean()) / ITEMS, float(passed.mean()), float(blocked.mean()), float(undecided.mean())
+
+
+def _look(differences: Floats) -> list[int]:
+    """What one test of all shows at KEPT of α, by run."""
+    ends = [
+        stats.tango(up, down, ITEMS, 1 - 2 * KEPT * ALPHA)
+        for up, down in zip((differences > 0).sum(1).tolist(), (differences < 0).sum(1).tolist(), strict=True)
+    ]
+    return [PASS if high < MARGIN else BLOCK if low > 0 else OPEN for low, high in ends]
 
 
 def _fixed(differences: Floats) -> tuple[float, float, float, float]:

@@ -23,6 +23,10 @@ def resolve(gate: Gate) -> Gate:
         done.claim = done.claim or WIDER
     if done.claim not in (("", WIDER) if done.method == FIXED else (WIDER, ITEMS)):
         raise InvalidInput(f"gate.claim is {done.claim!r}; expected {WIDER}, or {ITEMS} with the method {SEQUENTIAL}")
+    if done.last_look and (done.method, done.claim) != (SEQUENTIAL, WIDER):
+        raise InvalidInput(
+            f"gate.last_look is true; expected it with the method {SEQUENTIAL} and the claim {WIDER} only"
+        )
     if not done.HasField("max_truncated"):
         done.max_truncated = MAX_TRUNCATED
     if not 0 < done.alpha < 0.5:

@@ -7,23 +7,27 @@ With a plan the claims are about the mean over the plan's own units, the fixed i
 had been run: drawn without replacement, what was read tells about what is left, and with all read nothing is open.
 Without a plan they are about a wider population that the units are a random sample of, which takes more of them; a
 plan's verdict read as one about such a population is wrong more often than α (benchmarks/README.md has how often).
+Such a gate may end with nothing shown. It can keep a part of α for one last look at all samples, as many as were set
+before: a test of a fixed number, whose error adds to that of the bets (union bound).
 Neither frees a verdict of decoding noise: what flips when a model is run against itself is what the noise floor is for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrm_safety.betting import Bets, Floats, Strata, mirrored, whole
 from lrm_safety.errors import InvalidInput
-from lrm_safety.stats import Shown
+from lrm_safety.stats import Shown, judge_margin, tango
 
 MEANS = np.linspace(-1.0, 1.0, 401)  # which the interval's ends are found among
 USUAL = 0.12  # share of the possible differences that are there, where no earlier checkpoint says otherwise
 SEEN = 4.0  # as many units as that expectation counts for
 OFTEN = 0.3  # a unit on which earlier checkpoints moved by this much on average flips often
+KEPT = 0.2  # of α, for the last look
 LEAST_WEIGHT = 0.25  # a unit predicted to be stable is drawn at least this often, against sqrt(variance) of the others
 
 
@@ -95,10 +99,16 @@ class PairedGate:
     """Reads differences in [-1, 1] (positive = worse) in the plan's order; `shown` and `interval` hold at any time.
 
     WORSE is shown at level `alpha_block` (`alpha` unless given), NOT_WORSE at level `alpha`, over all peeks together.
+    `last`: without a plan, the number of units after which a last look is taken; 0 = none.
     """
 
     def __init__(
-        self, margin: float, alpha: float = 0.05, plan: Plan | None = None, alpha_block: float | None = None
+        self,
+        margin: float,
+        alpha: float = 0.05,
+        plan: Plan | None = None,
+        alpha_block: float | None = None,
+        last: int = 0,
     ) -> None:
         self.n = 0
         self.shown: Shown | None = None
@@ -110,7 +120,9 @@ class PairedGate:
         self._worse = Bets(mirrored(self._table), -self._means)
         self._better = Bets(self._table, self._means)
         self._peak_worse, self._peak_better = (np.full(len(self._means), -np.inf) for _ in range(2))
-        self._needed_worse, self._needed_better = -log(alpha_block or alpha), -log(alpha)
+        spent = 1 - KEPT if last else 1.0
+        self._needed_worse, self._needed_better = -log(spent * (alpha_block or alpha)), -log(spent * alpha)
+        self._last = _Last(last, margin, alpha, alpha_block or alpha) if last else None
 
     def arrive(self, unit: str, difference: float | None) -> Shown | None:
         """Takes a unit's result in whatever order it arrives; reads on as far as the plan's order allows, until shown.
@@ -139,6 +151,9 @@ class PairedGate:
         self._worse.read(np.array([stratum]), -np.array([ends[1]]))
         self.n += 1
         self._look()
+        if self._last and self.n <= self._last.at:
+            self._last.read(*ends)
+            self.shown = self.shown or (self._last.shown() if self.n == self._last.at else None)
         return self.shown
 
     def interval(self) -> tuple[float, float]:
@@ -149,7 +164,11 @@ class PairedGate:
         """
         refuted_low = self._means[self._peak_worse >= self._needed_worse]
         refuted_high = self._means[self._peak_better >= self._needed_better]
-        return float(refuted_low.max(initial=-1.0)), float(refuted_high.min(initial=1.0))
+        low, high = float(refuted_low.max(initial=-1.0)), float(refuted_high.min(initial=1.0))
+        if self._last is None or self.n < self._last.at:
+            return low, high
+        ends = self._last.interval()
+        return max(low, ends[0]), min(high, ends[1])
 
     def e_values(self) -> tuple[float, float]:
         """The evidence now against "no worse" and against "worse by the margin or more"; infinite when impossible."""
@@ -170,6 +189,31 @@ class PairedGate:
             self.shown = Shown.NOT_WORSE
         elif self.shown is None and self._peak_worse[self._zero] >= self._needed_worse:
             self.shown = Shown.WORSE
+
+
+@dataclass
+class _Last:
+    """Tango's test of all units. A part of a unit that is worse counts as a part of a pair: no sum varies less."""
+
+    at: int
+    margin: float
+    alpha: float
+    alpha_block: float
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 2)))  # for either claim: worse, better
+
+    def read(self, high: float, low: float) -> None:
+        self.sums += [[max(0.0, end), max(0.0, -end)] for end in (high, low)]
+
+    def interval(self) -> tuple[float, float]:
+        (_, high), (low, _) = (
+            tango(worse, better, self.at, 1 - 2 * KEPT * alpha)
+            for (worse, better), alpha in zip(self.sums.tolist(), (self.alpha, self.alpha_block), strict=True)
+        )
+        return low, high
+
+    def shown(self) -> Shown | None:
+        found = judge_margin(*self.interval(), self.margin)
+        return None if found is Shown.OPEN else found
 
 
 def _group(each: Known) -> tuple[float, float, int]:

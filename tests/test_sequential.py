@@ -7,7 +7,7 @@ from benchmarks import gate as bench
 from lrm_safety.betting import Bets, Floats, Strata, mirrored, whole
 from lrm_safety.errors import InvalidInput
 from lrm_safety.sequential import Known, PairedGate, Plan, draw_plan, known
-from lrm_safety.stats import Shown
+from lrm_safety.stats import Shown, tango
 
 SIZES, WEIGHTS = np.array([[6.0, 3.0, 3.0]]), np.array([[0.5, 1.0, 2.0]])
 VALUES = [[0.0, 1.0, 0.0, 0.0, 0.5, 0.0], [-1.0, 0.0, 0.0], [1.0, -1.0, 0.3]]
@@ -114,6 +114,51 @@ def test_clear_cases_are_shown_early_without_a_plan(worse: float, better: float,
     assert gate.n < 300
     low, high = gate.interval()
     assert low <= worse - better <= high
+
+
+def open_end(last: int) -> PairedGate:
+    """260 units, 5 points worse, 15 % of them differing: too little for bets at a margin of 10 points."""
+    gate = PairedGate(margin=0.1, alpha=0.1, last=last)
+    for item in range(260):
+        assert gate.shown is None
+        gate.update({0: 1.0, 7: 1.0, 3: -1.0}.get(item % 20, 0.0))
+    return gate
+
+
+def test_a_last_look_shows_what_bets_leave_open() -> None:
+    assert open_end(0).shown is None
+    gate = open_end(260)
+    assert gate.shown is Shown.WORSE
+    assert gate.interval() == pytest.approx(tango(26, 13, 260, 1 - 2 * 0.02))
+
+
+def test_a_last_look_is_paid_for() -> None:
+    """The bets have the rest of α; nobody looks before all is read, and a missing verdict is the worst for either."""
+    gates = [PairedGate(0.1, 0.05, last=last) for last in (0, 400)]
+    for gate in gates:
+        while gate.update(0.0) is None:
+            pass
+    assert gates[0].n < gates[1].n < 400
+    missing = PairedGate(0.1, 0.1, last=30)
+    for item in range(30):
+        assert missing.update(None if item % 3 else 0.0) is None
+    low, high = missing.interval()
+    assert low < 0
+    assert high > 0.1
+
+
+def test_false_verdicts_stay_rare_with_a_last_look() -> None:
+    """A population 10 points worse, which is the margin, 30 % differing; α 10 %, of which the last look has 2."""
+    rng, runs = np.random.default_rng(7), 150
+    passed = 0
+    for _ in range(runs):
+        gate = PairedGate(0.1, 0.1, last=100)
+        differences = rng.choice([1.0, -1.0, 0.0], p=[0.2, 0.1, 0.7], size=100)
+        for difference in differences:
+            if gate.update(float(difference)):
+                break
+        passed += gate.shown is Shown.NOT_WORSE
+    assert passed / runs <= 0.1 + 2.6 * (0.1 * 0.9 / runs) ** 0.5
 
 
 def test_block_needs_its_own_level() -> None:

@@ -1104,6 +1104,7 @@ class Gate(google.protobuf.message.Message):
     WAIVERS_FIELD_NUMBER: builtins.int
     MAX_TRUNCATED_FIELD_NUMBER: builtins.int
     CLAIM_FIELD_NUMBER: builtins.int
+    LAST_LOOK_FIELD_NUMBER: builtins.int
     alpha: builtins.float
     """one-sided error rate"""
     max_invalid: builtins.float
@@ -1118,6 +1119,8 @@ class Gate(google.protobuf.message.Message):
     """sequential: what is claimed holds for `wider`, any samples like these and any repetition (default), or for `items`,
     these very samples as answered this time, which takes fewer but lets a small suite or a noisy model mislead.
     """
+    last_look: builtins.bool
+    """sequential, claim wider: a fifth of alpha is kept for one test of all samples, where nothing is shown on the way."""
     @property
     def margins(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """role -> largest worsening that is still acceptable, in [0, 1]"""
@@ -1140,9 +1143,10 @@ class Gate(google.protobuf.message.Message):
         waivers: collections.abc.Iterable[global___Waiver] | None = ...,
         max_truncated: builtins.float | None = ...,
         claim: builtins.str = ...,
+        last_look: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "advisory", b"advisory", "alpha", b"alpha", "claim", b"claim", "margins", b"margins", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated", "method", b"method", "spend_rest", b"spend_rest", "waivers", b"waivers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_invalid", b"_max_invalid", "_max_truncated", b"_max_truncated", "advisory", b"advisory", "alpha", b"alpha", "claim", b"claim", "last_look", b"last_look", "margins", b"margins", "max_invalid", b"max_invalid", "max_truncated", b"max_truncated", "method", b"method", "spend_rest", b"spend_rest", "waivers", b"waivers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_invalid", b"_max_invalid"]) -> typing.Literal["max_invalid"] | None: ...
     @typing.overload

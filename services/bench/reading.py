@@ -116,7 +116,13 @@ def open_reading(terms: Terms, role: str, baseline: Side, sharp: Sharpness, earl
         margin, alpha = margin * sharp.low, alpha / 2
     return Reading(
         role,
-        PairedGate(margin, alpha, None if is_wider else plan, alpha_block=terms.block_alpha),
+        PairedGate(
+            margin,
+            alpha,
+            None if is_wider else plan,
+            alpha_block=terms.block_alpha,
+            last=len(plan.order) if terms.gate.last_look else 0,
+        ),
         [units[name] for name in plan.order],
         before,
         terms.gate.max_invalid,

@@ -64,6 +64,14 @@ def test_three_axes(change: Values, outcome: str, words: str) -> None:
     assert "worse at 98.3% and not worse at 95.0%" in decision.reasons[0]  # α / 3 blocks, α passes
 
 
+def test_a_last_look_at_all_samples_shows_more() -> None:
+    change = {"over_refusal": [*rate(0, 8), *rate(29, 192)]}
+    assert name(gated(change)) == "INCONCLUSIVE"
+    decision = gated(change, last_look=True)
+    assert name(decision) == "PASS"
+    assert "200 of 200 samples read" in decision.reasons[1]
+
+
 def test_it_reads_no_further_than_it_needs() -> None:
     decision = gated({"harm": rate(200, 200)})
     harm = decision.roles[0]
@@ -177,6 +185,8 @@ def test_waiving_everything_passes_nothing() -> None:
         ({"waivers": [waiver("harm", "soon")]}, r"until is 'soon'; expected the last day"),
         ({"claim": "all"}, r"gate\.claim is 'all'; expected wider, or items with the method sequential"),
         ({"claim": "items", "method": "fixed"}, r"gate\.claim is 'items'"),
+        ({"claim": "items", "last_look": True}, r"gate\.last_look is true"),
+        ({"method": "fixed", "last_look": True}, r"gate\.last_look is true"),
         ({"max_truncated": 2}, r"gate\.max_truncated is 2"),
     ],
 )
