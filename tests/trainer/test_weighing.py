@@ -7,9 +7,10 @@ import pytest
 from transformers import PreTrainedModel
 
 from lrm_safety.errors import Corrupt
-from lrm_safety.jobs.machine import detect
+from lrm_safety.jobs import JobState, JobStatus
+from lrm_safety.jobs.machine import Machine, detect
 from lrm_safety.nouns import Run, RunSpec, TrainingSpec
-from services.trainer import import_worker, weighing
+from services.trainer import import_worker, service, weighing
 from services.trainer.attempt import Attempt, Interrupted
 from services.trainer.jobs import import_job
 from services.trainer.ledger import Ledger
@@ -129,3 +130,14 @@ def test_too_little_memory_ends_before_anything_is_fetched(bench, hub, monkeypat
     run = Run(id="import-1", spec=RunSpec(training=TrainingSpec(name="mine", base="hub:a/b")))
     with pytest.raises(Interrupted):
         import_worker.work(Attempt(run, bench.settings, bench.store, Ledger(bench.store, "import-1")))
+
+
+def test_the_service_asks_for_more_only_after_a_kill(bench):
+    trainer = service.TrainerService(bench.settings)
+    run = Run(id="import-1", spec=RunSpec(training=TrainingSpec(base="hub:a/b")))
+    ends = {"import-1-1": (JobState.FAILED, 75), "import-1-2": (JobState.FAILED, 137)}
+    trainer._is_offline = True
+    trainer._runner = SimpleNamespace(
+        machine=lambda: Machine(2, 64.0), status=lambda job: JobStatus(job, *ends.get(job, (JobState.CANCELLED, 137)))
+    )
+    assert [trainer._import_job(run, attempt).memory_gib for attempt in (1, 2, 3, 4)] == [3, 3, 12, 3]
