@@ -50,21 +50,28 @@ def write_folder(model: PreTrainedModel, state: State, like: Path, folder: Path,
 
 
 def verify_folder(folder: Path, expected: State, sample: list[int]) -> None:
-    """Loads the folder anew: every tensor as expected, finite logits for the sample's first ids, a few tokens more.
-
-    Raises Corrupt.
-    """
+    """Loads the folder anew: every tensor as expected, and it answers to the sample. Raises Corrupt."""
     again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
-    again.train(False)
+    compare(again, expected)
+    try_out(again, sample)
+
+
+def compare(again: PreTrainedModel, expected: State) -> None:
+    """What was read back with what was to be written. Raises Corrupt naming the first tensor that differs."""
     for name, tensor in again.state_dict().items():
         if not torch.equal(tensor, expected[name].detach().to("cpu", tensor.dtype)):
-            raise Corrupt(f"{name} in the written checkpoint is not what was trained; check the disk and train again")
+            raise Corrupt(f"{name} in the written checkpoint is not what was to be written; check the disk, try again")
+
+
+def try_out(model: PreTrainedModel, sample: list[int]) -> None:
+    """Finite logits for the sample's first ids, and a few tokens more. Raises Corrupt."""
+    model.train(False)
     ids = torch.tensor([sample[:READ_TOKENS]])
     with torch.no_grad():
-        logits = again(input_ids=ids).logits
+        logits = model(input_ids=ids).logits
     if not torch.isfinite(logits).all():
         raise Corrupt("the written checkpoint computes values that are not finite; lower the learning rate")
-    _generate(again, ids[:, :SMOKE_TOKENS])
+    _generate(model, ids[:, :SMOKE_TOKENS])
 
 
 def _generate(model: PreTrainedModel, ids: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ python -m services.trainer.import_worker import-0f3a… 1
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from transformers.utils import logging as transformers_logging
 
 from lrm_safety import __version__, artefacts, observe
 from lrm_safety.errors import InvalidInput
+from lrm_safety.jobs.machine import detect
 from lrm_safety.nouns import Checkpoint, Lineage
-from services.trainer import export_worker
-from services.trainer.attempt import Attempt, carry_out
+from services.trainer import export_worker, weighing
+from services.trainer.attempt import Attempt, Interrupted, carry_out
 from services.trainer.encoding import read_tokenizer
+from services.trainer.export_worker import State
 from services.trainer.origins import Origin, copy_folder, download, find_in_package, read_licence
 
 log = observe.logger(__name__)
@@ -43,13 +46,12 @@ def work(attempt: Attempt) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     out = scratch / "folder"
     attempt.ledger.progress("importing", 0, 1, "checkpoints")
-    licence = _gather(origin, out, scratch, attempt)
+    _make_sure_of_memory(origin, attempt)
+    licence, dequantised = _gather(origin, out, scratch, attempt)
     embeds = (out / OF_EMBEDDERS).is_file()
     _complete_tokenizer(out)
-    if embeds:
-        _load(out, AutoModel)
-    else:
-        _complete_and_verify(out, _load(out, AutoModelForCausalLM))
+    _verify(out, embeds, dequantised)
+    del dequantised
     attempt.ledger.progress("publishing", 0, 1, "checkpoints")
     lineage = Lineage(origin=str(origin), licence=licence, run=attempt.run.id, code_version=__version__)
     parameters = export_worker.count_parameters(out)
@@ -58,8 +60,11 @@ def work(attempt: Attempt) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def convert_gguf(file: Path, folder: Path) -> str:
-    """Dequantises a GGUF file to an fp32 folder; returns its licence. The chat template comes with the tokenizer."""
+def convert_gguf(file: Path, folder: Path) -> tuple[str, State]:
+    """Dequantises a GGUF file to an fp32 folder. Returns its licence, and what the folder's weights should be.
+
+    The chat template comes with the tokenizer.
+    """
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     _separate_padding(tokenizer)
@@ -68,8 +73,9 @@ def convert_gguf(file: Path, folder: Path) -> str:
         config.__dict__.pop(name, None)
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
-    model = type(loaded)(config)  # a new one: the loaded one remembers that it was quantised
-    model.load_state_dict(loaded.state_dict(), strict=True)
+    with torch.device("meta"):
+        model = type(loaded)(config)  # a new one: the loaded one remembers that it was quantised
+    model.load_state_dict(loaded.state_dict(), strict=True, assign=True)  # the same tensors: they are here once
     model.tie_weights()
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
@@ -77,18 +83,37 @@ def convert_gguf(file: Path, folder: Path) -> str:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     licence = GGUFReader(file).get_field("general.license")
-    return str(licence.contents()) if licence else ""
+    return str(licence.contents()) if licence else "", model.state_dict()
 
 
-def _gather(origin: Origin, out: Path, scratch: Path, attempt: Attempt) -> str:
-    """Fills the folder `out`; returns the licence."""
+def _make_sure_of_memory(origin: Origin, attempt: Attempt) -> None:
+    """Before anything is fetched. Raises Interrupted when the next attempt is to ask for more."""
+    needed = partial(weighing.needed_gib, origin, attempt.settings.hub_offline)
+    if weighing.is_short(attempt.ledger, needed, detect().memory_gib):
+        raise Interrupted
+
+
+def _gather(origin: Origin, out: Path, scratch: Path, attempt: Attempt) -> tuple[str, State]:
+    """Fills the folder `out`; returns the licence, and what was dequantised: empty for what was safetensors before."""
     source = find_in_package(origin.place) if origin.kind == "package" else Path(origin.place)
     if source.suffix == ".gguf":
         return convert_gguf(source, out)
     if origin.kind == "hub":
-        source = download(origin.place, scratch / "hub", attempt.settings.hub_offline)
-    copy_folder(source, out)
-    return read_licence(source)
+        copy_folder(download(origin.place, scratch / "hub", attempt.settings.hub_offline), out, put=Path.replace)
+    else:
+        copy_folder(source, out)
+    return read_licence(out), {}
+
+
+def _verify(folder: Path, embeds: bool, dequantised: State) -> None:
+    """Loads the folder, once: it is complete, says what was dequantised, and generates."""
+    model = _load(folder, AutoModel if embeds else AutoModelForCausalLM)
+    if dequantised:
+        export_worker.compare(model, dequantised)
+    if not embeds:
+        _complete_generation(folder, model)
+        sample = read_tokenizer(folder).encode(SAMPLE, add_special_tokens=False).ids
+        export_worker.try_out(model, sample)
 
 
 def _load(folder: Path, kind: Any) -> PreTrainedModel:
@@ -116,12 +141,11 @@ def _complete_tokenizer(folder: Path) -> None:
             raise InvalidInput(f"no tokenizer.json, and none can be made of what is there: {error}") from error
 
 
-def _complete_and_verify(folder: Path, model: PreTrainedModel) -> None:
-    """Writes generation_config.json where the origin had none, and makes sure that the model generates."""
+def _complete_generation(folder: Path, model: PreTrainedModel) -> None:
+    """Writes generation_config.json where the origin had none; the model goes by it from here on."""
     if not (folder / "generation_config.json").is_file():
-        GenerationConfig.from_model_config(model.config).save_pretrained(folder)
-    ids = read_tokenizer(folder).encode(SAMPLE, add_special_tokens=False).ids
-    export_worker.verify_folder(folder, model.state_dict(), ids)
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+        model.generation_config.save_pretrained(folder)
 
 
 def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:

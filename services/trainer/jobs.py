@@ -35,14 +35,14 @@ def worker_job(run: Run, parameters: float, attempt: int, machine: Machine) -> J
     )
 
 
-def import_job(run: Run, attempt: int, machine: Machine) -> JobSpec:
-    """An import: it holds the weights in fp32 at most twice."""
+def import_job(run: Run, memory_gib: float, attempt: int, machine: Machine) -> JobSpec:
+    """An import; see weighing.py for its memory."""
     return JobSpec(
         id=job_id(run.id, attempt),
         command=[PYTHON, "-m", "services.trainer.import_worker", run.id, str(attempt)],
         env=_env(1, machine),
         cpus=1,
-        memory_gib=3,
+        memory_gib=memory_gib,
         kind="import",
         run=run.id,
         team=run.tenant.team,

@@ -90,6 +90,11 @@ class Ledger:
         key = f"{self._root}/choices/{name}"
         return value if self.store.create(key, value.encode()) else self.store.read(key).decode()
 
+    def chosen(self, name: str) -> str:
+        """A choice that was made; empty before."""
+        key = f"{self._root}/choices/{name}"
+        return self.store.read(key).decode() if self.store.stat(key) else ""
+
     def read_progress(self) -> Progress | None:
         key = f"{self._root}/progress.json"
         return jsonl.loads(Progress, self.store.read(key)) if self.store.stat(key) else None

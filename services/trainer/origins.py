@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -92,12 +93,15 @@ def check_folder(source: Path) -> None:
         )
 
 
-def copy_folder(source: Path, folder: Path) -> None:
-    """The files of a Hugging Face folder that a checkpoint consists of: no code, no pickles. Raises InvalidInput."""
+def copy_folder(source: Path, folder: Path, put: Callable[[Path, Path], object] = shutil.copyfile) -> None:
+    """The files of a Hugging Face folder that a checkpoint consists of: no code, no pickles. Raises InvalidInput.
+
+    What was only downloaded to be here is moved with `put=Path.replace`: weights need not be on the disk twice.
+    """
     check_folder(source)
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted({path for pattern in WANTED for path in source.glob(pattern) if path.is_file()}):
-        shutil.copyfile(path, folder / path.name)
+        put(path, folder / path.name)
 
 
 def download(place: str, folder: Path, is_offline: bool) -> Path:

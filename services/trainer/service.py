@@ -1,12 +1,14 @@
 """TrainerService over gRPC: checks what is asked, starts runs, answers from the store. Training itself is a Job."""
 
+import signal
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 
 from lrm_safety import adoption, artefacts, outages, registry, tenancy
-from lrm_safety.errors import InvalidInput
-from lrm_safety.jobs import JobSpec, open_runner
+from lrm_safety.errors import InvalidInput, NotFound
+from lrm_safety.jobs import JobSpec, JobState, open_runner
 from lrm_safety.nouns import (
     Analysis,
     AnalyzeRequest,
@@ -34,9 +36,9 @@ from lrm_safety.runs_service import add_runs
 from lrm_safety.settings import Settings
 from lrm_safety.store import open_store
 from lrm_safety.v1 import trainer_pb2, trainer_pb2_grpc
-from services.trainer import continuing, limits, method
+from services.trainer import continuing, limits, method, weighing
 from services.trainer.following import JobRun
-from services.trainer.jobs import analysis_job, import_job, worker_job
+from services.trainer.jobs import analysis_job, import_job, job_id, worker_job
 from services.trainer.ledger import Ledger
 from services.trainer.origins import Origin
 
@@ -52,6 +54,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     def __init__(self, settings: Settings) -> None:
         self.store = open_store(settings)
         self._runner = open_runner(settings)
+        self._is_offline = settings.hub_offline
         self.host = RunHost(self.store, adoption.is_on(settings))
         patience_s = outages.PATIENCE_S if adoption.is_on(settings) else 0.0
         self._training = JobRun(self._runner, self._worker_job, patience_s)
@@ -131,4 +134,17 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return analysis_job(run, looked_at.parameters, attempt, self._runner.machine())
 
     def _import_job(self, run: Run, attempt: int) -> JobSpec:
-        return import_job(run, attempt, self._runner.machine())
+        machine, ledger = self._runner.machine(), Ledger(self.store, run.id)
+        origin = Origin.parse(run.spec.training.base)
+        needed = partial(weighing.needed_gib, origin, self._is_offline)
+        was_killed = attempt > 1 and self._was_killed(job_id(run.id, attempt - 1))
+        memory_gib = weighing.decide_gib(ledger, attempt, needed, was_killed, machine.memory_gib)
+        return import_job(run, memory_gib, attempt, machine)
+
+    def _was_killed(self, job: str) -> bool:
+        """For memory, as far as its end tells."""
+        try:
+            status = self._runner.status(job)
+        except NotFound:
+            return False
+        return status.state is JobState.FAILED and status.exit_code in (128 + signal.SIGKILL, None)

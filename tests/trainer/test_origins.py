@@ -1,5 +1,7 @@
 """Where weights come from, and what is refused before anything is loaded."""
 
+from pathlib import Path
+
 import pytest
 
 from lrm_safety.errors import InvalidInput, NotFound, Unavailable
@@ -53,6 +55,9 @@ def test_only_data_is_copied(tmp_path):
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["README.md", "chat_template.jinja", "config.json", "model.safetensors"]
     assert read_licence(source) == "apache-2.0"
+    copy_folder(source, tmp_path / "moved", put=Path.replace)
+    assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == names
+    assert sorted(path.name for path in source.iterdir()) == ["modeling_own.py", "pytorch_model.bin"]
 
 
 def test_packages_are_found_without_being_imported():
