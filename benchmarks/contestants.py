@@ -15,7 +15,6 @@ from typing import Any
 
 from lrm_safety.encoding import Encoded
 from lrm_safety.errors import InvalidInput
-from lrm_safety.jobs.machine import detect
 from lrm_safety.nouns import TrainingSpec
 from lrm_safety.store.files import FileStore
 from tests.conftest import free_ports
@@ -105,7 +104,9 @@ class Contestant:
 
 
 def take_part(work: Work, task: Task, pipe: Connection) -> None:
-    """A contestant's process."""
+    """A contestant's process. The only one of its kind sees one GPU: TRL would share its batches out over all."""
+    if task.spec.processes == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import torch
 
     try:
@@ -142,7 +143,7 @@ def ours(task: Task, pipe: Connection) -> None:
     pipe.send(f"{way.attention}, {trial.kernels} layers{', checkpointing' * settled.gradient_checkpointing}")
     for step in range(int(spec.epochs)):
         pipe.recv()
-        gemm_gflops = 0.0 if detect().gpus else rate_of_products()
+        gemm_gflops = 0.0 if has_gpu() else rate_of_products()
         meter = Meter()
         stepper.take(step, False)
         leg = meter.read()
@@ -151,10 +152,19 @@ def ours(task: Task, pipe: Connection) -> None:
 
 def meet(task: Task) -> None:
     """What torchrun would say."""
-    places = {"RANK": task.rank, "LOCAL_RANK": task.rank, "WORLD_SIZE": task.spec.processes, "MASTER_PORT": task.port}
-    os.environ.update({name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"})
-    if not detect().gpus:
+    size = str(task.spec.processes)
+    os.environ.update({"RANK": str(task.rank), "LOCAL_RANK": str(task.rank)})
+    os.environ.update({"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size})
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(task.port)})
+    if not has_gpu():
         os.environ["DS_ACCELERATOR"] = "cpu"
+
+
+def has_gpu() -> bool:
+    """That torch can use."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def rate_of_products() -> float:
@@ -186,7 +196,6 @@ def trl_trainer(task: Task, settings: dict[str, Any]) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     quiet()
-    has_gpu = bool(detect().gpus)
     config = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=task.spec.epochs,
@@ -194,13 +203,13 @@ def trl_trainer(task: Task, settings: dict[str, Any]) -> Any:
         learning_rate=task.spec.learning_rate,
         lr_scheduler_type="cosine",
         bf16=task.spec.precision == "bf16",
-        use_cpu=not has_gpu,
+        use_cpu=not has_gpu(),
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         **settings,
     )
-    attention = "flash_attention_2" if has_gpu and find_spec("flash_attn") else "sdpa"
+    attention = "flash_attention_2" if has_gpu() and find_spec("flash_attn") else "sdpa"
     model = AutoModelForCausalLM.from_pretrained(task.folder, dtype="float32", attn_implementation=attention)
     return SFTTrainer(model, config, train_dataset=Dataset.from_dict(task.columns))
 
@@ -231,7 +240,7 @@ class Meter:
     def __init__(self) -> None:
         import torch
 
-        self._cuda = torch.cuda if torch.cuda.is_available() else None
+        self._cuda = torch.cuda if has_gpu() else None
         if self._cuda:
             self._cuda.synchronize()
             self._cuda.reset_peak_memory_stats()

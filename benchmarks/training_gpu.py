@@ -80,7 +80,7 @@ class Row:
     processes: int
     zero_stage: int
     offload: str
-    micro_batch: int
+    micro_batch: int  # sequences at a time; of TRL's packing one row of the longest one's length
     tokens_per_step: int
     peak_tflops: float
     outcome: str  # measured, does not fit: …, failed: …
@@ -102,10 +102,10 @@ def main() -> None:
     parser.add_argument("--zero-stage", type=int, default=0)
     parser.add_argument("--offload", choices=limits.OFFLOADS, default="none")
     options = parser.parse_args()
-    machine = detect()
-    if options.shape != "tiny" and machine.gpus < options.processes:
-        parser.error(f"{options.shape} needs {options.processes} GPU(s), and this machine has {machine.gpus}")
-    threads = max(1, machine.cpus // options.processes)
+    gpus = torch.cuda.device_count()
+    if options.shape != "tiny" and gpus < options.processes:
+        parser.error(f"{options.shape} needs {options.processes} GPU(s), and torch sees {gpus} here")
+    threads = max(1, detect().cpus // options.processes)
     os.environ.update({"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"})
     asked = TrainingSpec(processes=options.processes, zero_stage=options.zero_stage, offload=options.offload)
     asked.micro_batch_size, asked.epochs = options.micro_batch, WARM_UP + options.steps
@@ -116,7 +116,7 @@ def main() -> None:
             parser.error(str(error))
         rows = compare(options.shape, task, options.repeats)
     show(rows)
-    if machine.gpus:
+    if gpus:
         keep(rows, TABLE)
 
 
@@ -226,7 +226,8 @@ def row_of(of: tuple[str, str], task: Task, outset: Outset, found: list[Repeat] 
     """`of`: shape and contestant; `found`: its repeats, or why there are none."""
     shape, name = of
     asked = task.spec if name == "ours" else limits.resolve(TrainingSpec(name="a", base="b", dataset="c"))
-    how = (task.spec.precision, asked.processes, asked.zero_stage, asked.offload, task.spec.micro_batch_size)
+    size = 1 if name == "trl packed" else task.spec.micro_batch_size
+    how = (task.spec.precision, asked.processes, asked.zero_stage, asked.offload, size)
     head = (outset.device, torch.__version__, shape, name, *how, task.tokens, round(outset.peak_tflops, 1))
     if isinstance(found, str):
         return Row(*head, outcome=found)
