@@ -87,8 +87,8 @@ class Row:
     way: str = ""  # attention, kernels, checkpointing
     tokens_per_s: str = ""  # median of the repeats
     tokens_per_s_range: str = ""
-    mfu: str = ""  # as a training shows it: 6 operations a parameter and token
-    mfu_of_products: str = ""  # of products alone: without the table of embeddings, with attention's
+    mfu: str = ""  # as a training shows it: 6 operations a token and parameter that is multiplied by
+    mfu_of_products: str = ""  # with those of attention, and the head's on trained tokens alone
     peak_gib: str = ""  # of the GPU that had the most
 
 
