@@ -52,7 +52,7 @@ def test_values_reach_the_description() -> None:
     assert gpu.pool("l4").model_cache == "models"
     assert (_description("default").engine_uid, _description("openshift").engine_uid) == (10001, 0)
     shared = _description("tenancy")
-    assert shared.queue == "safety"
+    assert (shared.queue, shared.queues) == ("safety", {"research": "lrm-research", "Red team": "lrm-red-team"})
     assert shared.priority_classes["filler"] == "preemptible"
     assert shared.workload_priority_classes["urgent"] == "urgent"
     assert _description("mirror").image_pull_secrets == ["registry"]

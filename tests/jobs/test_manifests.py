@@ -177,6 +177,17 @@ def test_a_queue_is_labels_and_never_a_suspended_job() -> None:
     assert not [name for name in without["labels"] if "kueue" in name]
 
 
+def test_a_team_that_has_a_queue_is_in_it_and_every_other_in_that_of_all() -> None:
+    teams = replace(CONFIG, queues={"Safety & Co.": "safety"})
+
+    def queue(config: cluster_config.ClusterConfig, team: str) -> str | None:
+        return objects(replace(IMPORT, team=team), config)[0]["metadata"]["labels"].get(manifests.QUEUE_LABEL)
+
+    assert [queue(teams, team) for team in ("Safety & Co.", "Safety-Co", "")] == ["safety", "team-a", "team-a"]
+    only = replace(teams, queue="")
+    assert [queue(only, team) for team in ("Safety & Co.", "other")] == ["safety", None]
+
+
 def test_the_model_cache_is_written_by_who_verifies_and_only_read_by_the_engine() -> None:
     pod = pod_of(objects(ENGINE)[0])
     (writes,) = [each for each in pod["initContainers"][0]["volumeMounts"] if each["name"] == "models"]
