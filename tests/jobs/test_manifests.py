@@ -17,10 +17,10 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, cluster_config, manifests
 from lrm_safety.jobs.kube import Object
 from lrm_safety.settings import Settings
+from tests.chart.rendering import KUBERNETES
 from tests.chart.restricted import house_violations, violations
 
 GOLDEN = Path(__file__).parent / "golden"
-KUBERNETES = ("1.27", "1.37")
 schemas.schema_contents = cache(schemas.schema_contents)  # it would read megabytes of JSON for every object
 CONFIG = cluster_config.parse("""
 namespace: lrm
@@ -139,7 +139,7 @@ def test_every_object_fits_the_schemas(name: str, version: str) -> None:
     made = objects(JOBS[name])
     assert 1 <= len(made) <= 3
     for each in made:
-        kubernetes_validate.validate(each, version, strict=True)
+        assert kubernetes_validate.validate(each, version, strict=True) == version
 
 
 @pytest.mark.parametrize("name", JOBS)
