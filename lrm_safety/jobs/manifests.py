@@ -162,12 +162,12 @@ def _metadata(spec: JobSpec, config: ClusterConfig) -> Object:
 def _queued(spec: JobSpec, config: ClusterConfig) -> Object:
     """Metadata of what Kueue admits as a whole."""
     made = _metadata(spec, config)
-    if config.queue:
-        queue: Mapping[str, str] = {
-            QUEUE_LABEL: config.queue,
+    if queue := config.queues.get(spec.team, config.queue):
+        queued: Mapping[str, str] = {
+            QUEUE_LABEL: queue,
             QUEUE_PRIORITY_LABEL: config.workload_priority_classes.get(spec.priority, ""),
         }
-        made["labels"] |= {name: value for name, value in queue.items() if value}
+        made["labels"] |= {name: value for name, value in queued.items() if value}
     return made
 
 

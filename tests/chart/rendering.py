@@ -12,7 +12,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "lrm-safety"
 VALUES = {path.stem: path for path in sorted((Path(__file__).parent / "values").glob("*.yaml"))}
-NEWEST = "1.37.0"
+KUBERNETES = tuple(f"1.{minor}" for minor in range(27, 38))  # that we promise
+NEWEST = f"{KUBERNETES[-1]}.0"
 
 Object = dict[str, Any]
 

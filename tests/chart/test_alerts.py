@@ -50,7 +50,7 @@ def test_every_alert_is_tested_both_ways_and_says_what_to_do(groups: list[dict])
 
 
 def test_every_metric_is_counted_somewhere(groups: list[dict]) -> None:
-    used = {SUFFIXES.sub("", name) for text in _expressions(groups) for name in METRIC.findall(text)}
+    used = _metrics(_expressions(groups))
     assert len(used) >= 12
     assert not used - set(_counted())
 
@@ -68,6 +68,20 @@ def test_every_label_is_one_that_the_metric_has(groups: list[dict]) -> None:
     assert ("lrm_x_total", "kind") in set(_labels('sum by (kind) (rate(lrm_x_total{team="a"}[5m]))'))
 
 
+def test_what_an_alert_is_about_is_on_the_dashboard(groups: list[dict]) -> None:
+    """And what its runbook says to look at, by name or in words (answers that fail, the cache); tokens by team."""
+    rules = [text for rule in groups[0]["rules"] for text in (rule["expr"], rule["annotations"]["runbook"])]
+    shown = _metrics(_panels())
+    assert not _metrics(rules) - shown
+    assert {"lrm_completion_failed_total", "lrm_completion_cached_total", "lrm_cost_token_total"} <= shown
+
+
+def test_panels_have_places_of_their_own() -> None:
+    board = _board()
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in board["panels"]]
+    assert len(set(places)) == len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
 def test_the_operators_kinds_are_made_only_where_they_exist() -> None:
     kinds = {each["kind"] for each in objects("default")}
     assert not kinds & {"ServiceMonitor", "PrometheusRule"}
@@ -77,9 +91,20 @@ def test_the_operators_kinds_are_made_only_where_they_exist() -> None:
 
 def _expressions(groups: list[dict]) -> list[str]:
     """Of the alerts, and of the dashboard's panels."""
-    board = json.loads(named(objects("monitoring"), "ConfigMap", "lrm-safety-dashboard")["data"]["lrm-safety.json"])
-    alerts = [rule["expr"] for rule in groups[0]["rules"]]
-    return alerts + [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return [rule["expr"] for rule in groups[0]["rules"]] + _panels()
+
+
+def _panels() -> list[str]:
+    return [target["expr"] for panel in _board()["panels"] for target in panel["targets"]]
+
+
+def _board() -> dict:
+    found = named(objects("monitoring"), "ConfigMap", "lrm-safety-dashboard")["data"]["lrm-safety.json"]
+    return dict(json.loads(found))
+
+
+def _metrics(texts: list[str]) -> set[str]:
+    return {SUFFIXES.sub("", name) for text in texts for name in METRIC.findall(text)}
 
 
 def _labels(expression: str) -> Iterator[tuple[str, str]]:

@@ -52,31 +52,39 @@ def test_values_reach_the_description() -> None:
     assert gpu.pool("l4").model_cache == "models"
     assert (_description("default").engine_uid, _description("openshift").engine_uid) == (10001, 0)
     shared = _description("tenancy")
-    assert shared.queue == "safety"
+    assert (shared.queue, shared.queues) == ("safety", {"research": "lrm-research", "Red team": "lrm-red-team"})
     assert shared.priority_classes["filler"] == "preemptible"
     assert shared.workload_priority_classes["urgent"] == "urgent"
     assert _description("mirror").image_pull_secrets == ["registry"]
 
 
 def test_rights_are_those_the_code_lists() -> None:
-    """The table in the docstring of kube.py, for the two services that make jobs; nothing for the others."""
-    rows = re.findall(
-        r'^    (batch|apps|""|[a-z0-9-]+\.x-k8s\.io) +(\S+) +((?:create|get|list|watch|patch|delete| )+)',
-        kube.__doc__ or "",
-        re.M,
-    )
-    wanted = {(group.strip('"'), resource): set(verbs.split()) for group, resource, verbs in rows}
-    assert len(wanted) >= 7
+    """The table in the docstring of kube.py, for the two services that ask the API server; nothing for the others."""
+    table = [re.split(r" {2,}", line.strip()) for line in (kube.__doc__ or "").splitlines() if line.startswith("    ")]
+    (_, _, *services), *rows = table
+    assert len(rows) >= 7
     found = objects("default")
-    assert _rights(named(found, "Role", "lrm-safety-jobs")) == wanted
-    holders = {
-        subject["name"]
+    for place, service in enumerate(services, 2):
+        wanted = {(row[0].strip('"'), row[1]): set(row[place].split()) for row in rows}
+        assert _rights(named(found, "Role", f"lrm-safety-{service}")) == wanted
+    holders = [
+        (each["roleRef"]["name"], [subject["name"] for subject in each["subjects"]])
         for each in found
         if each["kind"] == "RoleBinding" and "helm.sh/hook" not in each["metadata"].get("annotations", {})
-        for subject in each["subjects"]
-    }
-    assert holders == {"lrm-safety-trainer", "lrm-safety-inference"}
+    ]
+    assert sorted(holders) == sorted((f"lrm-safety-{each}", [f"lrm-safety-{each}"]) for each in services)
+    assert set(services) == {"trainer", "inference"}
     assert not [each for each in found if each["kind"].startswith("ClusterRole")]
+
+
+def test_no_service_writes_what_the_other_makes() -> None:
+    found = objects("default")
+    trainer, inference = (_rights(named(found, "Role", f"lrm-safety-{each}")) for each in ("trainer", "inference"))
+    writing = {"create", "patch", "delete", "update"}
+    assert trainer["batch", "jobs"] & writing
+    assert inference["apps", "deployments"] & writing
+    assert not trainer["apps", "deployments"] & writing
+    assert not inference["batch", "jobs"] & writing
 
 
 def test_the_setup_may_read_only_the_secrets_it_makes() -> None:

@@ -65,6 +65,21 @@ def test_the_verdicts_job_fits_the_chart() -> None:
     assert secrets == {"lrm-safety-tls-client"}
 
 
+def test_ciliums_policy_is_for_those_who_ask_the_api_server() -> None:
+    """The same pods as the chart's own policy, in a namespace and a release as the page has them."""
+    (text,) = [
+        each for each in re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text(), re.S) if "cilium" in each
+    ]
+    policy = yaml.safe_load(text)
+    ours = next(
+        each
+        for each in _rendered("laptop")
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == policy["metadata"]["name"]
+    )
+    assert policy["metadata"]["namespace"] == "lrm"
+    assert policy["spec"]["endpointSelector"] == ours["spec"]["podSelector"]
+
+
 def test_the_page_names_what_exists() -> None:
     page = (K8S / "README.md").read_text()
     for name in re.findall(r"(?:-f|--config) (k8s/[\w./-]+)", page):

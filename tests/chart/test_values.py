@@ -27,6 +27,7 @@ REFUSED = {
     "a webhook that nobody reaches": ("gate.webhook=true,gate.secret=x", "networkPolicy.webhookPeers"),
     "an issuer nobody asks": ("tls.issuer.name=corporate", "set it to cert-manager"),
     "fewer pods at most than at least": ("autoscaling.maxReplicas=1", "more than autoscaling.maxReplicas"),
+    "a queue that has no name": ("queues.research=", "/queues/research"),
     "an unknown service": ("services.judges.replicas=2", "additional properties 'judges' not allowed"),
 }
 

@@ -37,6 +37,7 @@ from tests.cluster.conftest import Cluster, until
 from tests.trainer.conftest import Bench, examples, publish_examples, tiny_folder
 
 __all__ = ["tiny_folder"]  # a fixture
+pytestmark = pytest.mark.skipif(not helm_program(), reason="no helm: make .venv/bin/helm")
 
 RELEASE = "lrm-safety"
 VALUES = {
@@ -68,7 +69,7 @@ class Release:
     def helm(self, command: str, *arguments: str) -> str:
         """Raises AssertionError with helm's words."""
         place = ["--kubeconfig", str(self.cluster.kubeconfig), "-n", self.cluster.namespace, "--timeout", "4m"]
-        line = [helm_program() or "helm", command, RELEASE, *arguments, *place]
+        line = [str(helm_program()), command, RELEASE, *arguments, *place]
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr + self.pods_in_words()
         return done.stdout

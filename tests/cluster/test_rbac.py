@@ -19,6 +19,7 @@ from tests.jobs.conftest import Machine, wait_until, working
 RELEASE = "lrm-safety"
 RBAC = "rbac.authorization.k8s.io"
 PLURALS = {"ServiceAccount": "serviceaccounts", "Role": f"{RBAC}/roles", "RoleBinding": f"{RBAC}/rolebindings"}
+REFUSED = rf"403.*system:serviceaccount:[\w-]+:{RELEASE}-(trainer|inference)"  # and nobody else was
 SERVER = """
 import http.server
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -55,9 +56,14 @@ def kubeconfig(cluster: Cluster, account: str, folder: Path) -> Path:
 
 
 @pytest.fixture(params=["trainer", "inference"])
-def account(request: pytest.FixtureRequest, granted: Cluster, tmp_path: Path) -> Path:
+def service(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def account(service: str, granted: Cluster, tmp_path: Path) -> Path:
     """A kubeconfig of the service."""
-    return kubeconfig(granted, f"{RELEASE}-{request.param}", tmp_path)
+    return kubeconfig(granted, f"{RELEASE}-{service}", tmp_path)
 
 
 @pytest.fixture
@@ -65,6 +71,7 @@ def machine(granted: Cluster, account: Path, settings: Settings, tmp_path: Path)
     yield from working(granted.settings(settings, tmp_path, kubeconfig=account))
 
 
+@pytest.mark.parametrize("service", ["trainer"])
 def test_it_is_enough_for_jobs(machine: Machine):
     done = machine.submit("print('ran')")
     assert machine.wait(done).state is JobState.DONE
@@ -75,6 +82,7 @@ def test_it_is_enough_for_jobs(machine: Machine):
     assert machine.runner.cancel(running, grace_s=1).state is JobState.CANCELLED
 
 
+@pytest.mark.parametrize("service", ["inference"])
 def test_it_is_enough_for_servers(machine: Machine, granted: Cluster, monkeypatch: pytest.MonkeyPatch):
     """An engine whose weights are fetched at once: it takes requests when its pod's label could be taken away."""
     monkeypatch.setattr(granted.node, "replaced", {"services.inference.weights": "platform"})
@@ -99,13 +107,26 @@ def test_it_is_enough_for_servers(machine: Machine, granted: Cluster, monkeypatc
 def test_it_is_not_enough_for_more(granted: Cluster, account: Path, method: str, path: str):
     """Least of all for reading Secrets, or for making a pod of its own choice or another account's token."""
     body = {"metadata": {"name": "x"}} if method == "POST" else None
-    with pytest.raises(Refusal, match="403"):
+    with pytest.raises(Refusal, match=REFUSED):
         Api(account).ask(method, path.format(granted.namespace), body)
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [("trainer", "/apis/apps/v1/namespaces/{}/deployments"), ("inference", "/apis/batch/v1/namespaces/{}/jobs")],
+)
+def test_neither_writes_what_the_other_makes(granted: Cluster, account: Path, path: str):
+    """But it may look for it there."""
+    api, objects = Api(account), path.format(granted.namespace)
+    assert api.list(objects) == []
+    for method, name in (("POST", ""), ("PATCH", "/x"), ("DELETE", "/x"), ("DELETE", "")):
+        with pytest.raises(Refusal, match=REFUSED):
+            api.ask(method, objects + name, {"metadata": {"name": "x"}} if method != "DELETE" else None)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/secrets", "/apis/batch/v1/namespaces/default/jobs"])
 def test_it_ends_at_the_namespace(granted: Cluster, account: Path, path: str):
-    with pytest.raises(Refusal, match="403"):
+    with pytest.raises(Refusal, match=REFUSED):
         Api(account).ask("GET", path)
 
 

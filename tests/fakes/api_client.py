@@ -59,7 +59,7 @@ class Api:
         self, method: str, path: str, body: object, query: dict[str, str], content_type: str = "application/json"
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        if token := self._configuration.get_api_key_with_prefix("authorization"):
+        if token := self._configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
         answer = self._pool.request(
             method,

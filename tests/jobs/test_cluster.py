@@ -189,6 +189,28 @@ def test_old_jobs_are_deleted_once_they_are_remembered(machine: Machine, kube: K
     assert machine.runner.logs(spec.id) == "said"
 
 
+def test_who_makes_jobs_writes_no_deployment_and_who_makes_servers_no_job(
+    machine: Machine, kube: Kube, api: KubernetesApi
+):
+    """Each has the right to the one only; old Jobs are left to who makes Jobs."""
+
+    def written(plural: str) -> list[tuple[str, str]]:
+        return [each for each in api.requests if each[0] != "GET" and f"/{plural}" in each[1]]
+
+    spec = machine.spec("")
+    machine.runner.submit(spec)
+    wait_until(lambda: is_so(kube.get(JOBS, spec.id), "Complete"))
+    running = machine.submit(SLEEP)
+    machine.runner.cancel(running, grace_s=0)
+    assert written("jobs")
+    assert not written("deployments")
+    configure(machine, ttl_s=-1)
+    before = written("jobs")
+    machine.runner.cancel(server(machine), grace_s=0)
+    assert written("deployments")
+    assert written("jobs") == before
+
+
 def server(machine: Machine, program: str = SERVER, **wishes: object) -> str:
     [port] = free_ports(1)
     return machine.submit(["python", "-c", program, str(port)], port=port, **wishes)

@@ -33,6 +33,7 @@ def test_what_is_left_out_has_its_default() -> None:
         (changed(pools={"gpu": {"cpus": 2, "memory_gib": 8}}), "training_pool is 'cpu'; pools has gpu"),
         (changed(image_pull_secrets="one"), "image_pull_secrets is 'one'; expected a list"),
         (changed(priority_classes={"high": "x"}), "priority_classes has 'high'; expected urgent, normal, filler"),
+        (changed(queues={"research": 7}), "queues.research is 7; expected text"),
         ("[1, 2]", r"is \[1, 2\]; expected keys and values"),
         ("a: [", "is not YAML"),
     ],

@@ -17,10 +17,10 @@ from lrm_safety.errors import InvalidInput
 from lrm_safety.jobs import JobSpec, cluster_config, manifests
 from lrm_safety.jobs.kube import Object
 from lrm_safety.settings import Settings
+from tests.chart.rendering import KUBERNETES
 from tests.chart.restricted import house_violations, violations
 
 GOLDEN = Path(__file__).parent / "golden"
-KUBERNETES = ("1.27", "1.37")
 schemas.schema_contents = cache(schemas.schema_contents)  # it would read megabytes of JSON for every object
 CONFIG = cluster_config.parse("""
 namespace: lrm
@@ -139,7 +139,7 @@ def test_every_object_fits_the_schemas(name: str, version: str) -> None:
     made = objects(JOBS[name])
     assert 1 <= len(made) <= 3
     for each in made:
-        kubernetes_validate.validate(each, version, strict=True)
+        assert kubernetes_validate.validate(each, version, strict=True) == version
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -175,6 +175,17 @@ def test_a_queue_is_labels_and_never_a_suspended_job() -> None:
     assert "suspend" not in objects(TRAINING)[0]["spec"]
     without = objects(TRAINING, replace(CONFIG, queue=""))[0]["metadata"]
     assert not [name for name in without["labels"] if "kueue" in name]
+
+
+def test_a_team_that_has_a_queue_is_in_it_and_every_other_in_that_of_all() -> None:
+    teams = replace(CONFIG, queues={"Safety & Co.": "safety"})
+
+    def queue(config: cluster_config.ClusterConfig, team: str) -> str | None:
+        return objects(replace(IMPORT, team=team), config)[0]["metadata"]["labels"].get(manifests.QUEUE_LABEL)
+
+    assert [queue(teams, team) for team in ("Safety & Co.", "Safety-Co", "")] == ["safety", "team-a", "team-a"]
+    only = replace(teams, queue="")
+    assert [queue(only, team) for team in ("Safety & Co.", "other")] == ["safety", None]
 
 
 def test_the_model_cache_is_written_by_who_verifies_and_only_read_by_the_engine() -> None:
