@@ -42,7 +42,7 @@ format: setup ## Format the code
 test: check browser .venv/bin/helm .venv/bin/promtool ## Everything that proves it works: checks, unit, contract and end-to-end tests
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-long: setup ## Test what takes long: ZeRO, killed ranks, other processes, TRL, builders with a model (ten minutes)
+test-long: setup ## Test what takes long: the main job killed on the way, ZeRO, killed ranks, TRL, builders with a model (fifteen minutes)
 	$(PY) -m pytest tests -m long
 
 browser: # report and viewer are tested in a real one where it can be had

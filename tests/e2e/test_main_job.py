@@ -160,7 +160,7 @@ def bench_runs(store: ObjectStore) -> list[Run]:
     return RunHost(store).list_runs("bench")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_killed_in_three_stages_it_finishes_and_counts_every_sample_once(
     machine: dict[str, str], tmp_path: Path
