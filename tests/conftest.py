@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lrm_safety import serving
@@ -15,6 +16,9 @@ from lrm_safety.store import ObjectStore, open_store
 
 # A run that was started in the background may be deaf to Ctrl-C, and so would be the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # what else a machine does is no failure
+hypothesis.settings.load_profile("unhurried")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -137,7 +137,7 @@ def test_margin_is_read_from_the_interval(low: float, high: float, shown: Shown)
 
 
 @given(up=counts, down=counts, same=counts, level=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_tango_holds_the_estimate_and_is_symmetric(up: int, down: int, same: int, level: float) -> None:
     n = up + down + same
     if n == 0:
@@ -149,7 +149,7 @@ def test_tango_holds_the_estimate_and_is_symmetric(up: int, down: int, same: int
 
 
 @given(values=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=40), groups=st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rates_lie_in_their_interval(values: list[float], groups: int) -> None:
     rate = stats.rate(values, [index % groups for index in range(len(values))], 0.9)
     assert rate is not None

@@ -73,7 +73,7 @@ def test_seen_takes_what_shares_nothing_with_those_before(rows: list[list[int]],
 
 
 @given(TEXTS, CUTS, st.integers(1, 4))
-@examples_of(deadline=None, max_examples=40)
+@examples_of(max_examples=40)
 def test_ngram_against_what_passed(texts: list[str], cuts: list[int], n: int) -> None:
     every = [runs(text, n) for text in texts]
     assert stays(filtered(texts, cuts, "ngram", n=n, among="all")) == firsts(
@@ -102,7 +102,7 @@ def test_a_reference_and_those_that_passed_are_told_apart(tmp_path: Path) -> Non
 
 
 @given(TEXTS, CUTS, st.sampled_from([0.3, 0.6, 0.9]))
-@examples_of(deadline=None, max_examples=60)
+@examples_of(max_examples=60)
 def test_tfidf_is_what_its_formula_says(texts: list[str], cuts: list[int], threshold: float) -> None:
     index = Tfidf(threshold)
     found = [each for block in blocks(texts, cuts) for each in index.sift(block)]

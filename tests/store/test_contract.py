@@ -143,7 +143,7 @@ some_keys = (
 
 
 @given(keys=st.sets(some_keys, min_size=1, max_size=5))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_printable_key_works(store: ObjectStore, keys: set[str]):
     kept = {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
     for key in kept:
