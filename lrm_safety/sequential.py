@@ -193,7 +193,7 @@ class PairedGate:
 
 @dataclass
 class _Last:
-    """Tango's test of all units. A part of a unit that is worse counts as a part of a pair: no sum varies less."""
+    """Tango's test of all units. A graded difference counts as that part of a pair: d² ≤ |d|, so it varies no more."""
 
     at: int
     margin: float
